@@ -1,0 +1,162 @@
+//! Raw numbers on a device, without history: shape, dtype, device and the [`Array`] that joins them.
+//!
+//! Every array is row-major and contiguous. Cloning one is cheap: clones share the numbers, and the numbers of a
+//! shared array never change.
+
+mod buffer;
+mod device;
+mod dtype;
+mod shape;
+
+pub use buffer::{Buffer, recycled_bytes};
+pub use device::Device;
+pub use dtype::{DType, Element};
+pub use shape::Shape;
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A contiguous, row-major block of numbers with a [`Shape`], a [`DType`] and a [`Device`].
+#[derive(Clone)]
+pub struct Array {
+    shape: Shape,
+    storage: Storage,
+}
+
+/// Where the numbers of an [`Array`] are. A second device adds a variant here.
+#[derive(Clone)]
+enum Storage {
+    F32(Arc<Buffer<f32>>),
+    F64(Arc<Buffer<f64>>),
+}
+
+impl Array {
+    /// An array on the CPU from a buffer of the CPU kernels. Panics unless the buffer holds exactly `shape.numel()` numbers.
+    #[track_caller]
+    pub fn from_buffer<T: Element>(shape: impl Into<Shape>, buffer: Buffer<T>) -> Array {
+        let shape = shape.into();
+        assert_eq!(shape.numel(), buffer.len(), "shape {shape} does not hold {} numbers", buffer.len());
+        Array { shape, storage: T::into_storage(Arc::new(buffer)) }
+    }
+
+    /// An array on the CPU from a vector. Panics unless `values` holds exactly `shape.numel()` numbers.
+    #[track_caller]
+    pub fn from_vec<T: Element>(shape: impl Into<Shape>, values: Vec<T>) -> Array {
+        Array::from_buffer(shape, Buffer::from(values))
+    }
+
+    /// An array on the CPU from f64 values, stored as `dtype`. Panics unless the count fits the shape.
+    #[track_caller]
+    pub fn from_f64(shape: impl Into<Shape>, values: &[f64], dtype: DType) -> Array {
+        match dtype {
+            DType::F32 => Array::from_vec(shape, values.iter().map(|&v| v as f32).collect()),
+            DType::F64 => Array::from_vec(shape, values.to_vec()),
+        }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The type of the numbers.
+    pub fn dtype(&self) -> DType {
+        match self.storage {
+            Storage::F32(_) => DType::F32,
+            Storage::F64(_) => DType::F64,
+        }
+    }
+
+    /// The device that holds the numbers.
+    pub fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// How many numbers there are.
+    pub fn numel(&self) -> usize {
+        self.shape.numel()
+    }
+
+    /// The same numbers under another shape, for free. Panics unless both shapes hold equally many numbers.
+    #[track_caller]
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Array {
+        let shape = shape.into();
+        assert_eq!(shape.numel(), self.numel(), "reshape: {} does not fit into {shape}", self.shape);
+        Array { shape, storage: self.storage.clone() }
+    }
+
+    /// The numbers, on the CPU. Panics if the dtype is not `T`.
+    #[track_caller]
+    pub fn slice<T: Element>(&self) -> &[T] {
+        T::from_storage(&self.storage).unwrap_or_else(|| panic!("expected {}, found {}", T::DTYPE, self.dtype()))
+    }
+
+    /// The numbers, to be changed in place. Copies them first if another array shares them. Panics if the dtype is not `T`.
+    #[track_caller]
+    pub fn make_mut<T: Element>(&mut self) -> &mut [T] {
+        let dtype = self.dtype();
+        T::from_storage_mut(&mut self.storage).unwrap_or_else(|| panic!("expected {}, found {dtype}", T::DTYPE))
+    }
+
+    /// A copy of the numbers as f64, whatever the dtype.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match &self.storage {
+            Storage::F32(b) => b.iter().map(|&v| f64::from(v)).collect(),
+            Storage::F64(b) => b.to_vec(),
+        }
+    }
+
+    /// A copy of the numbers as f32, whatever the dtype.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match &self.storage {
+            Storage::F32(b) => b.to_vec(),
+            Storage::F64(b) => b.iter().map(|&v| v as f32).collect(),
+        }
+    }
+
+    /// This array as `dtype`; the array itself if it is that already.
+    pub fn cast(&self, dtype: DType) -> Array {
+        match (self.dtype(), dtype) {
+            (a, b) if a == b => self.clone(),
+            (_, DType::F32) => Array::from_vec(self.shape.clone(), self.to_f32()),
+            (_, DType::F64) => Array::from_vec(self.shape.clone(), self.to_f64()),
+        }
+    }
+
+    /// The only number of an array of one number. Panics if there are more or fewer.
+    #[track_caller]
+    pub fn item(&self) -> f64 {
+        assert_eq!(self.numel(), 1, "item: {} holds more than one number", self.shape);
+        match &self.storage {
+            Storage::F32(b) => f64::from(b[0]),
+            Storage::F64(b) => b[0],
+        }
+    }
+
+    /// Whether every number is finite.
+    pub fn is_finite(&self) -> bool {
+        match &self.storage {
+            Storage::F32(b) => b.iter().all(|v| v.is_finite()),
+            Storage::F64(b) => b.iter().all(|v| v.is_finite()),
+        }
+    }
+
+    /// Whether dtype, shape and every bit of every number are the same.
+    pub fn bit_eq(&self, other: &Array) -> bool {
+        self.shape == other.shape
+            && match (&self.storage, &other.storage) {
+                (Storage::F32(a), Storage::F32(b)) => a.iter().zip(b.iter()).all(|(a, b)| a.to_bits() == b.to_bits()),
+                (Storage::F64(a), Storage::F64(b)) => a.iter().zip(b.iter()).all(|(a, b)| a.to_bits() == b.to_bits()),
+                _ => false,
+            }
+    }
+}
+
+impl fmt::Debug for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values = self.to_f64();
+        let (shown, rest) = values.split_at(values.len().min(12));
+        write!(f, "Array{}:{} {shown:?}", self.shape, self.dtype())?;
+        if rest.is_empty() { Ok(()) } else { write!(f, " … {} more", rest.len()) }
+    }
+}

@@ -1,0 +1,4 @@
+//! The CPU kernels: ndarray for views, matrixmultiply for matrix products, rayon for the cores.
+
+/// The processor as a device.
+pub struct Cpu;

@@ -1,0 +1,4 @@
+//! Text-to-image diffusion in the manner of Imagen, from scratch.
+
+pub mod array;
+pub mod random;
