@@ -1,5 +1,6 @@
 //! Text-to-image diffusion in the manner of Imagen, from scratch.
 
 pub mod array;
+pub mod data;
 pub mod random;
 pub mod text;
