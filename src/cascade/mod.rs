@@ -5,5 +5,5 @@
 mod config;
 mod text_to_image;
 
-pub use config::DiffusionConfig;
+pub use config::{DiffusionConfig, SamplingConfig, StageConfig};
 pub use text_to_image::{ModelError, Request, TextToImage};

@@ -1,11 +1,11 @@
 //! From prompts to images.
 
+use super::{SamplingConfig, StageConfig};
 use crate::array::DType;
 use crate::autograd::Tensor;
 use crate::diffusion::{ClassifierFree, DiscreteSchedule, Guided, Images, SampleError, Sampler, Sampling, Schedule, Step};
 use crate::nn::{Init, Parameters, Weights, WeightsError};
 use crate::text::{TextBatch, TextEncoder, TextError};
-use crate::train::{DiffusionRun, RunConfig};
 use crate::unet::{Condition, UNet};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -17,8 +17,7 @@ pub struct TextToImage {
     unet: UNet,
     parameters: Parameters,
     schedule: DiscreteSchedule,
-    config: DiffusionRun,
-    image_size: [usize; 3],
+    config: StageConfig,
 }
 
 /// What is to be drawn.
@@ -57,25 +56,17 @@ pub enum ModelError {
 const BATCH: usize = 16;
 
 impl TextToImage {
-    /// A model with first values, for images of size [C, H, W].
-    pub fn new(config: &DiffusionRun, image_size: [usize; 3]) -> Result<TextToImage, ModelError> {
-        let init = Init::new(config.seed, DType::F32);
+    /// A model with first values drawn from `seed`.
+    pub fn new(config: StageConfig, seed: u64) -> Result<TextToImage, ModelError> {
+        config.validate().map_err(ModelError::Config)?;
+        let init = Init::new(seed, DType::F32);
         let unet = UNet::new(config.unet.clone(), &init).map_err(|e| ModelError::Config(e.to_string()))?;
-        let [channels, height, width] = image_size;
-        let divisor = config.unet.size_divisor();
-        if channels != config.unet.image_channels || height % divisor != 0 || width % divisor != 0 {
-            return Err(ModelError::Config(format!(
-                "images of {channels}x{height}x{width} do not fit the network: it takes {} channels and sides divisible by {divisor}",
-                config.unet.image_channels
-            )));
-        }
         Ok(TextToImage {
             encoder: config.text.as_ref().map(|t| t.build()).transpose()?,
             unet,
             parameters: init.parameters(),
             schedule: config.diffusion.schedule.build(),
-            config: config.clone(),
-            image_size,
+            config,
         })
     }
 
@@ -84,26 +75,19 @@ impl TextToImage {
         TextToImage::from_weights(&Weights::read(path)?)
     }
 
-    /// The model of weights with their config in the metadata.
+    /// The model of weights that carry their config as the metadata entry "stage".
     pub fn from_weights(weights: &Weights) -> Result<TextToImage, ModelError> {
-        let entry = |key: &str| {
-            let missing = || ModelError::Config(format!("the weights lack the metadata entry {key:?}: they are no model of this program"));
-            weights.metadata.get(key).ok_or_else(missing)
-        };
-        let config = match RunConfig::from_json(entry("config")?) {
-            Ok(RunConfig::Diffusion(config)) => config,
-            Ok(RunConfig::Classifier(_)) => return Err(ModelError::Config("the weights are a classifier's: it recognises images and draws none".into())),
-            Err(problem) => return Err(ModelError::Config(format!("the config in the weights cannot be used: {problem}"))),
-        };
-        let size: Vec<usize> = entry("image")?.split('x').filter_map(|n| n.parse().ok()).collect();
-        let size = size.try_into().map_err(|_| ModelError::Config("the image size in the weights is not CxHxW".into()))?;
-        let model = TextToImage::new(&config, size)?;
+        let missing = || ModelError::Config("these weights are not of a diffusion model: they lack the metadata entry \"stage\"".into());
+        let json = weights.metadata.get("stage").ok_or_else(missing)?;
+        let config = serde_json::from_str(json)
+            .map_err(|e| ModelError::Config(format!("the metadata entry \"stage\" of the weights cannot be understood: {e}")))?;
+        let model = TextToImage::new(config, 0)?;
         model.parameters.load(weights)?;
         Ok(model)
     }
 
-    /// The config it was trained with.
-    pub fn config(&self) -> &DiffusionRun {
+    /// What the model was made from.
+    pub fn config(&self) -> &StageConfig {
         &self.config
     }
 
@@ -124,13 +108,13 @@ impl TextToImage {
 
     /// [C, H, W] of its images.
     pub fn image_size(&self) -> [usize; 3] {
-        self.image_size
+        self.config.image
     }
 
     /// A request for one image a prompt, as the model is sampled by default.
     pub fn request(&self, prompts: Vec<String>) -> Request {
-        let SamplingConfig { guidance, sampling } = self.config.sampling;
-        Request { prompts, count: 1, guidance, sampling, seed: 0 }
+        let SamplingConfig { guidance, method } = self.config.sampling;
+        Request { prompts, count: 1, guidance, sampling: method, seed: 0 }
     }
 
     /// The condition of a batch of captions, one an image; `None` if the model takes no text.
@@ -160,11 +144,14 @@ impl TextToImage {
                 condition: &condition,
                 settings: request.sampling,
             };
-            let images = Images { size: self.image_size, dtype: DType::F32, seeds: &seeds };
+            let images = Images { size: self.config.image, dtype: DType::F32, seeds: &seeds };
             batches.push(sampler.sample(&images, progress)?);
         }
         Ok(match batches.len() {
-            0 => Tensor::from_f64([0, self.image_size[0], self.image_size[1], self.image_size[2]], &[], DType::F32),
+            0 => {
+                let [c, h, w] = self.config.image;
+                Tensor::from_f64([0, c, h, w], &[], DType::F32)
+            }
             _ => crate::autograd::concat(&batches.iter().collect::<Vec<_>>(), 0),
         })
     }

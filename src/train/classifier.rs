@@ -2,10 +2,10 @@
 
 use super::{ClassifierRun, RunConfig, Task, TrainError};
 use crate::array::{Array, DType};
-use crate::autograd::{Tensor, no_grad};
+use crate::autograd::Tensor;
 use crate::data::{Batches, Dataset, Images};
 use crate::eval::Classifier;
-use crate::nn::{Init, Parameters, Weights};
+use crate::nn::{Init, Parameters};
 use crate::random::{Purpose, stream};
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ impl ClassifierTask {
     /// Makes the model and checks that the data fits it.
     pub fn new(config: ClassifierRun, data: Dataset) -> Result<ClassifierTask, TrainError> {
         let init = Init::new(config.seed, DType::F32);
-        let model = Classifier::new(config.classifier.clone(), &init).map_err(TrainError::Setup)?;
+        let model = Classifier::new(config.classifier.clone(), &init).map_err(|e| TrainError::Setup(e.to_string()))?;
         let (images, c) = (&data.train, &config.classifier);
         let fits = images.channels == c.image_channels && images.height == c.image_size && images.width == c.image_size;
         if !fits || images.class_names.len() != c.classes {
@@ -44,7 +44,7 @@ impl ClassifierTask {
         let right: usize = all
             .chunks(250)
             .map(|chunk| {
-                let classes = classify(&self.model, &batch(images, chunk)).1;
+                let (_, classes) = self.model.classify(&batch(images, chunk));
                 classes.iter().zip(chunk).filter(|&(&class, &i)| class == usize::from(images.labels[i])).count()
             })
             .sum();
@@ -56,29 +56,6 @@ impl ClassifierTask {
 fn batch(images: &Images, indices: &[usize]) -> Tensor {
     let shape = [indices.len(), images.channels, images.height, images.width];
     Array::from_vec(shape, images.batch_f32(indices)).into()
-}
-
-/// (features [B, features], class of each image), without gradients.
-pub(crate) fn classify(model: &Classifier, images: &Tensor) -> (Array, Vec<usize>) {
-    let (features, logits) = no_grad(|| model.forward(images));
-    let classes = model.config().classes;
-    let values = logits.array().to_f32();
-    let best = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
-    (features.into_array(), values.chunks(classes).map(best).collect())
-}
-
-/// The classifier of finished weights.
-pub fn load_classifier(weights: &Weights) -> Result<Classifier, TrainError> {
-    let config = weights.metadata.get("config").ok_or_else(|| TrainError::Setup("the weights lack their config".into()))?;
-    match RunConfig::from_json(config).map_err(TrainError::Setup)? {
-        RunConfig::Classifier(run) => {
-            let init = Init::new(0, DType::F32);
-            let model = Classifier::new(run.classifier, &init).map_err(TrainError::Setup)?;
-            init.parameters().load(weights)?;
-            Ok(model)
-        }
-        RunConfig::Diffusion(_) => Err(TrainError::Setup("the weights are a diffusion model's, not a classifier's".into())),
-    }
 }
 
 impl Task for ClassifierTask {
@@ -112,6 +89,7 @@ impl Task for ClassifierTask {
 
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
+            ("classifier".to_string(), serde_json::to_string(self.model.config()).expect("a config can always be written")),
             ("config".to_string(), RunConfig::Classifier(self.config.clone()).to_json()),
             ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
             ("data_digest".to_string(), self.digest.clone()),

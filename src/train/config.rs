@@ -1,8 +1,7 @@
 //! Run configs: TOML files in which every key is known and every size is checked before anything is done.
 
-use crate::cascade::DiffusionConfig;
+use crate::cascade::{DiffusionConfig, SamplingConfig, StageConfig};
 use crate::data::DatasetName;
-use crate::diffusion::Sampling;
 use crate::eval::ClassifierConfig;
 use crate::files::{self, FileError};
 use crate::optim::{LearningRate, OptimizerConfig};
@@ -101,17 +100,6 @@ pub struct DataConfig {
     pub folder: Option<PathBuf>,
 }
 
-/// How a model is sampled unless told otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SamplingConfig {
-    /// Guidance weight w of (E2): 1 is none.
-    pub guidance: f64,
-    /// Sampler, steps and thresholding.
-    #[serde(flatten)]
-    pub sampling: Sampling,
-}
-
 /// Length and intervals of a run, in steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -186,13 +174,6 @@ impl RunConfig {
     /// The config as JSON, for the metadata of weights.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a config can always be written")
-    }
-
-    /// From the metadata of weights.
-    pub fn from_json(json: &str) -> Result<RunConfig, String> {
-        let value: serde_json::Value = serde_json::from_str(json).map_err(|e| e.to_string())?;
-        let table = toml::Table::try_from(without_nulls(value)).map_err(|e| e.to_string())?;
-        RunConfig::parse(&table, None)
     }
 
     /// Length and intervals.
@@ -275,25 +256,21 @@ impl RunConfig {
 }
 
 impl DiffusionRun {
+    /// The model this run trains, for images of size [C, H, W].
+    pub fn stage(&self, image: [usize; 3]) -> StageConfig {
+        StageConfig {
+            image,
+            text: self.text.clone(),
+            unet: self.unet.clone(),
+            diffusion: self.diffusion,
+            sampling: self.sampling,
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
-        self.unet.validate().map_err(|e| e.to_string())?;
-        self.diffusion.validate()?;
-        self.sampling.sampling.check().map_err(|e| e.to_string())?;
-        if !self.sampling.guidance.is_finite() {
-            return Err(format!("sampling.guidance must be a number, not {}", self.sampling.guidance));
-        }
-        match (&self.text, &self.unet.text) {
-            (None, None) => Ok(()),
-            (None, Some(_)) => Err("unet.text is there, but no [text] encoder for it".to_string()),
-            (Some(_), None) => Err("there is a [text] encoder, but the network takes no text: add [unet.text]".to_string()),
-            (Some(encoder), Some(text)) => {
-                let dim = encoder.build().map_err(|e| e.to_string())?.dim();
-                if dim == text.dim {
-                    return Ok(());
-                }
-                Err(format!("unet.text.dim is {}, but the text encoder gives {dim} features a token", text.dim))
-            }
-        }
+        // The size of the images is known once the data is loaded; any that fits will do here.
+        let side = self.unet.size_divisor();
+        self.stage([self.unet.image_channels, side, side]).validate()
     }
 }
 
@@ -383,18 +360,5 @@ fn first_difference(path: &str, a: &toml::Value, b: &toml::Value) -> Option<Stri
         }
         _ if a == b => None,
         _ => Some(format!("{path} is {a} in one and {b} in the other")),
-    }
-}
-
-/// TOML has no null: entries that are null in JSON are left out.
-fn without_nulls(value: serde_json::Value) -> serde_json::Value {
-    match value {
-        serde_json::Value::Object(map) => map
-            .into_iter()
-            .filter(|(_, v)| !v.is_null())
-            .map(|(k, v)| (k, without_nulls(v)))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
-        other => other,
     }
 }

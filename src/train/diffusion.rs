@@ -29,7 +29,7 @@ impl DiffusionTask {
     /// Makes the model and checks that the data fits it.
     pub fn new(config: DiffusionRun, data: Dataset) -> Result<DiffusionTask, TrainError> {
         let images = &data.train;
-        let model = TextToImage::new(&config, [images.channels, images.height, images.width])
+        let model = TextToImage::new(config.stage([images.channels, images.height, images.width]), config.seed)
             .map_err(|e| TrainError::Setup(e.to_string()))?;
         let batches = Batches::new(images.len(), config.train.batch, config.seed);
         let captions = Captions::of(config.data.name);
@@ -73,10 +73,9 @@ impl Task for DiffusionTask {
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        let [channels, height, width] = self.model.image_size();
         BTreeMap::from([
             ("config".to_string(), RunConfig::Diffusion(self.config.clone()).to_json()),
-            ("image".to_string(), format!("{channels}x{height}x{width}")),
+            ("stage".to_string(), serde_json::to_string(self.model.config()).expect("a config can always be written")),
             ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
             ("data_digest".to_string(), self.digest.clone()),
         ])

@@ -12,7 +12,7 @@ mod run_folder;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use classifier::{ClassifierTask, load_classifier};
+pub use classifier::ClassifierTask;
 pub use config::{ClassifierRun, ConfigFileError, DataConfig, DiffusionRun, RunConfig, TrainConfig};
 pub use diffusion::DiffusionTask;
 pub use metrics::{Metrics, Record};
