@@ -2,6 +2,7 @@
 //!
 //! This is the base stage of Imagen's cascade.
 
+pub mod bundled;
 mod config;
 mod text_to_image;
 

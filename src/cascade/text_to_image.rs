@@ -7,6 +7,7 @@ use crate::diffusion::{ClassifierFree, DiscreteSchedule, Guided, Images, SampleE
 use crate::nn::{Init, Parameters, Weights, WeightsError};
 use crate::text::{TextBatch, TextEncoder, TextError};
 use crate::unet::{Condition, UNet};
+use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub struct TextToImage {
 }
 
 /// What is to be drawn.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// What the images should show. Without a text encoder they only say how many rows there are.
     pub prompts: Vec<String>,
@@ -31,8 +32,15 @@ pub struct Request {
     pub guidance: f64,
     /// Sampler, steps and thresholding.
     pub sampling: Sampling,
-    /// Image i of prompt p is drawn from the noise keyed by (seed, i), so every prompt gets the same noises.
+    /// The noise of an image is keyed by the seed and the image's number.
     pub seed: u64,
+    /// Number of the first image.
+    #[serde(default)]
+    pub first: u64,
+    /// Whether numbers run on from prompt to prompt, so that all noises differ. Otherwise every prompt begins at `first`
+    /// again and gets the same noises, which shows what the words alone do.
+    #[serde(default)]
+    pub one_noise_each: bool,
 }
 
 /// A model that cannot be made, loaded or sampled.
@@ -47,15 +55,21 @@ pub enum ModelError {
     /// A prompt cannot be used.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// It was asked to stop.
+    #[error("stopped")]
+    Stopped,
     /// Sampling failed or was stopped.
     #[error(transparent)]
     Sample(#[from] SampleError),
 }
 
-/// Images sampled at once: enough to fill the cores, few enough for any memory.
-const BATCH: usize = 16;
+
+
 
 impl TextToImage {
+    /// Images sampled at once: enough to fill the cores, few enough for any memory.
+    pub const BATCH: usize = 16;
+
     /// A model with first values drawn from `seed`.
     pub fn new(config: StageConfig, seed: u64) -> Result<TextToImage, ModelError> {
         config.validate().map_err(ModelError::Config)?;
@@ -114,7 +128,7 @@ impl TextToImage {
     /// A request for one image a prompt, as the model is sampled by default.
     pub fn request(&self, prompts: Vec<String>) -> Request {
         let SamplingConfig { guidance, method } = self.config.sampling;
-        Request { prompts, count: 1, guidance, sampling: method, seed: 0 }
+        Request { prompts, count: 1, guidance, sampling: method, seed: 0, first: 0, one_noise_each: false }
     }
 
     /// The condition of a batch of captions, one an image; `None` if the model takes no text.
@@ -128,10 +142,14 @@ impl TextToImage {
     /// Draws `count` images for every prompt: [prompts * count, C, H, W] in [-1, 1], prompt by prompt. `progress` is
     /// called at every step of every batch of images.
     pub fn sample(&self, request: &Request, progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>) -> Result<Tensor, ModelError> {
-        let jobs: Vec<(&String, u64)> =
-            request.prompts.iter().flat_map(|p| (0..request.count as u64).map(move |i| (p, i))).collect();
+        let count = request.count as u64;
+        let mut jobs: Vec<(&String, u64)> = Vec::new();
+        for (row, prompt) in request.prompts.iter().enumerate() {
+            let first = request.first + if request.one_noise_each { row as u64 * count } else { 0 };
+            jobs.extend((first..first + count).map(|number| (prompt, number)));
+        }
         let mut batches = Vec::new();
-        for jobs in jobs.chunks(BATCH) {
+        for jobs in jobs.chunks(TextToImage::BATCH) {
             let captions: Vec<String> = jobs.iter().map(|(p, _)| (*p).clone()).collect();
             let seeds: Vec<(u64, u64)> = jobs.iter().map(|&(_, i)| (request.seed, i)).collect();
             let condition = Guided { condition: self.encode(&captions)?, null: None };

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use imagen::array::DType;
 use imagen::autograd::{Tensor, no_grad};
 use imagen::nn::Init;
-use imagen::optim::OptimizerConfig;
+use imagen::optim::{Adam, Optimizer};
 use imagen::random::{Purpose, normal};
 use imagen::unet::{UNet, UNetConfig};
 use serde::Serialize;
@@ -90,7 +90,7 @@ fn measure(workload: Workload, args: &BenchArgs, device: String) -> Result<Repor
     let init = Init::new(0, DType::F32);
     let net = UNet::new(config, &init)?;
     let parameters = init.parameters();
-    let mut optimizer = OptimizerConfig::adam().build();
+    let mut optimizer = Adam::new([0.9, 0.999], 1e-8, 0.0);
     let draw = |index| Tensor::from_f64(shape, &normal(0, Purpose::Test, 0, index, shape.iter().product()), DType::F32);
     let (x, noise) = (draw(0), draw(1));
     let t: Vec<f64> = (0..batch).map(|i| (i as f64 + 0.5) / batch as f64).collect();

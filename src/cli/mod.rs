@@ -5,6 +5,7 @@
 mod bench;
 mod eval;
 mod info;
+mod model;
 mod sample;
 mod train;
 

@@ -248,6 +248,8 @@ impl RunConfig {
         if !(t.clip > 0.0) {
             return Err(format!("train.clip must be above 0, not {}", t.clip));
         }
+        self.optimizer().check().map_err(|e| format!("optimizer: {e}"))?;
+        self.learning_rate().check().map_err(|e| format!("learning_rate: {e}"))?;
         match self {
             RunConfig::Diffusion(run) => run.validate(),
             RunConfig::Classifier(run) => run.validate(),
@@ -279,7 +281,7 @@ impl ClassifierRun {
         if self.shift >= self.classifier.image_size {
             return Err(format!("shift must be smaller than the image, not {}", self.shift));
         }
-        self.classifier.validate()
+        self.classifier.validate().map_err(|e| e.to_string())
     }
 }
 

@@ -117,8 +117,8 @@ pub struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     /// Starts a run in an empty folder, or continues the one in it if `resume`. Nothing that is there is overwritten.
     pub fn new(task: &'a dyn Task, config: &'a RunConfig, folder: RunFolder, resume: bool) -> Result<Trainer<'a>, TrainError> {
-        let mut optimizer = config.optimizer().build();
-        let mut ema = Ema::new(config.train().ema, true, task.parameters());
+        let mut optimizer = config.optimizer().build()?;
+        let mut ema = Ema::new(task.parameters(), config.train().ema, true)?;
         let (mut step, mut seconds) = (0, 0.0);
         let name = folder.path().display().to_string();
         if resume && folder.config().exists() {
@@ -131,9 +131,9 @@ impl<'a> Trainer<'a> {
                 Ok(checkpoint) => {
                     step = checkpoint.step;
                     seconds = checkpoint.seconds;
-                    let model = Weights { tensors: checkpoint.model, metadata: BTreeMap::new() };
-                    task.parameters().load(&model)?;
-                    ema.load(checkpoint.ema, step);
+                    let weights = |tensors| Weights { tensors, metadata: BTreeMap::new() };
+                    task.parameters().load(&weights(checkpoint.model))?;
+                    ema.load(&weights(checkpoint.ema), step)?;
                     optimizer.load_state(&checkpoint.optimizer, step)?;
                 }
                 Err(CheckpointError::None { .. }) => {}
