@@ -28,7 +28,7 @@ fn transposed(a: &[f64], d: usize) -> Vec<f64> {
     (0..d * d).map(|i| a[i % d * d + i / d]).collect()
 }
 
-/// A = V' diag(values) V and V V' = 1, to rounding: for full, rank-deficient, diagonal, zero and strongly graded matrices.
+/// A = V' diag(values) V and V V' = 1, to rounding: full, rank-deficient, diagonal, zero and strongly graded matrices.
 #[test]
 fn h2_eigen_decomposition_rebuilds_the_matrix() {
     for d in [1, 2, 3, 7, 40] {
@@ -87,7 +87,7 @@ fn h2_frechet_distance_agrees_with_scipy() {
     assert!((found - expected).abs() < 1e-9 * expected, "{found} instead of {expected}");
 }
 
-/// (H2) is 0 between a distribution and itself, with more samples than dimensions; and with fewer, to the root of the rounding.
+/// (H2) is 0 between a distribution and itself; with fewer samples than dimensions, to the root of the rounding.
 #[test]
 fn h2_frechet_distance_is_zero_on_itself() {
     for (n, bound) in [(500, 1e-12), (10, 1e-7)] {
@@ -141,8 +141,8 @@ fn h2_moments_of_three_points() {
     assert_eq!(moments, Moments { mean: vec![3.0, 4.0], covariance: vec![4.0, 6.0, 6.0, 12.0], n: 3 });
 }
 
-/// Two samples of n from one N(0, 1) in d dimensions are not at distance 0, but at about (2 d + d (d + 1) / 2) / n: the means
-/// differ by 2 d / n, the covariances by |C1 - C2|^2 / 4 to lowest order. So distances of different n do not compare.
+/// Two samples of n from one N(0, 1) in d dimensions are not at distance 0, but at about (2 d + d (d + 1) / 2) / n: the
+/// means differ by 2 d / n, the covariances by |C1 - C2|^2 / 4 to lowest order. So distances of different n do not compare.
 #[test]
 fn h2_bias_falls_as_one_over_the_sample_size() {
     let (d, repeats) = (8, 100);

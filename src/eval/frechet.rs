@@ -5,7 +5,7 @@ use super::linalg::{Eigen, product};
 /// The Gaussian fitted to a set of features: their mean and covariance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
-    /// The mean m [d].
+    /// The mean m `[d]`.
     pub mean: Vec<f64>,
     /// The covariance C [d, d], row-major, the sum of squares divided by n - 1.
     pub covariance: Vec<f64>,

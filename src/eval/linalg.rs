@@ -6,7 +6,7 @@
 /// A = V' diag(values) V for a symmetric A [d, d].
 #[derive(Clone, Debug)]
 pub struct Eigen {
-    /// The eigenvalues [d], from the smallest up.
+    /// The eigenvalues `[d]`, from the smallest up.
     pub values: Vec<f64>,
     /// The eigenvectors V [d, d], row i that of value i: orthonormal.
     pub vectors: Vec<f64>,
@@ -69,7 +69,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Makes `a` tridiagonal by reflections H = I - 2 u u' from both sides, multiplies `vectors` by each from the left,
-/// and returns the off-diagonal [d], its last 0.
+/// and returns the off-diagonal `[d]`, its last 0.
 fn tridiagonalise(a: &mut [f64], vectors: &mut [f64], d: usize) -> Vec<f64> {
     let mut off_diagonal = vec![0.0; d];
     for k in 0..d.saturating_sub(1) {
@@ -119,8 +119,8 @@ fn reflect_rows(vectors: &mut [f64], u: &[f64], d: usize) {
     }
 }
 
-/// QL iterations with implicit Wilkinson-like shifts: `diagonal` becomes the eigenvalues, and the rotations are applied to the rows
-/// of `vectors`.
+/// QL iterations with implicit shifts: `diagonal` becomes the eigenvalues, and the rotations are applied to the rows of
+/// `vectors`.
 fn diagonalise(diagonal: &mut [f64], off: &mut [f64], vectors: &mut [f64]) {
     let d = diagonal.len();
     let scale = diagonal.iter().chain(off.iter()).fold(0.0, |m: f64, v| m.max(v.abs()));

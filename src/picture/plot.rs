@@ -45,7 +45,7 @@ impl Curve {
     }
 }
 
-/// Okabe and Ito's colours, told apart with any kind of colour vision; without their yellow, too light for lines on white.
+/// Okabe and Ito's colours, told apart with any kind of colour vision; without their yellow, too light on white.
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 74.0;

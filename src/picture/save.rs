@@ -81,6 +81,7 @@ mod tests {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_disk_that_fills_up_half_way_leaves_the_old_file_alone() {
         let folder = tempfile::tempdir().unwrap();

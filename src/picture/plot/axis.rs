@@ -24,6 +24,8 @@ impl Axis {
         if low > high {
             return None;
         }
+        // An axis that begins just above 0, as one of steps does, may as well begin there.
+        let low = if !log && low > 0.0 && low < 0.05 * high { 0.0 } else { low };
         let size = low.abs().max(high.abs());
         // A span lost in rounding has no ticks.
         let free = match high - low {
@@ -54,7 +56,7 @@ impl Axis {
     fn log_ticks(&self, count: usize) -> Vec<(f64, String)> {
         let [low, high] = self.ends;
         let decades = (low.floor() as i32)..=(high.ceil() as i32);
-        let every = (((high - low) / count as f64).ceil() as i32).max(1);
+        let every = (((high - low) / count as f64).round() as i32).max(1);
         for mantissas in [&[1][..], &[1, 3], &[1, 2, 5], &[1, 2, 3, 4, 6, 8]] {
             let ticks: Vec<(f64, String)> = decades
                 .clone()
@@ -66,7 +68,8 @@ impl Axis {
                 })
                 .map(|(m, exponent)| (f64::from(m) * 10f64.powi(exponent), log_label(m, exponent)))
                 .collect();
-            if ticks.len() >= 4.min(count) {
+            // Between decades that are left out, no values are told.
+            if ticks.len() >= 4.min(count) || every > 1 {
                 return ticks;
             }
         }
@@ -111,7 +114,7 @@ fn linear_label(value: f64, step: f64, size: f64) -> String {
     let decimals = |step: f64| (-(step * 1.000_001).log10().floor()).max(0.0) as usize;
     match () {
         () if value == 0.0 => "0".into(),
-        () if size >= 1e10 || size < 1e-4 => {
+        () if !(1e-4..1e10).contains(&size) => {
             format!("{value:.*e}", ((size / step).log10().ceil().max(0.0) as usize).min(15))
         }
         () if size >= 1e7 => format!("{:.*}M", decimals(step / 1e6), value / 1e6),
@@ -136,6 +139,8 @@ mod tests {
         assert_eq!(labels([0.0, 20_000.0], false), ["0", "5k", "10k", "15k", "20k"]);
         assert_eq!(labels([0.0, 1.2e7], false), ["0", "2M", "4M", "6M", "8M", "10M", "12M"]);
         assert_eq!(labels([0.02, 1.0], true), ["0.03", "0.1", "0.3", "1"].map(String::from));
+        assert_eq!(labels([1.0, 4000.0], false), ["0", "1000", "2000", "3000", "4000"]);
+        assert_eq!(labels([1e-12, 1.0], true), ["10⁻¹²", "10⁻¹⁰", "10⁻⁸", "10⁻⁶", "10⁻⁴", "0.01", "1"]);
         assert_eq!(labels([1e-6, 1e-3], true), ["10⁻⁶", "10⁻⁵", "10⁻⁴", "0.001"]);
         assert_eq!(labels([0.5, 0.55], true), ["0.50", "0.51", "0.52", "0.53", "0.54", "0.55"]);
     }
