@@ -63,11 +63,16 @@ impl StageConfig {
         match (&self.text, &self.unet.text) {
             (None, None) => {}
             (None, Some(_)) => return Err("unet.text is there, but no [text] encoder for it".into()),
-            (Some(_), None) => return Err("there is a [text] encoder, but the network takes no text: add [unet.text]".into()),
+            (Some(_), None) => {
+                return Err("there is a [text] encoder, but the network takes no text: add [unet.text]".into());
+            }
             (Some(encoder), Some(text)) => {
                 let dim = encoder.build().map_err(|e| e.to_string())?.dim();
                 if dim != text.dim {
-                    return Err(format!("unet.text.dim is {}, but the text encoder gives {dim} features a token", text.dim));
+                    return Err(format!(
+                        "unet.text.dim is {}, but the text encoder gives {dim} features a token",
+                        text.dim
+                    ));
                 }
             }
         }

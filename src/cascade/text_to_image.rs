@@ -3,7 +3,9 @@
 use super::{SamplingConfig, StageConfig};
 use crate::array::DType;
 use crate::autograd::Tensor;
-use crate::diffusion::{ClassifierFree, DiscreteSchedule, Guided, Images, SampleError, Sampler, Sampling, Schedule, Step};
+use crate::diffusion::{
+    ClassifierFree, DiscreteSchedule, Guided, Images, SampleError, Sampler, Sampling, Schedule, Step,
+};
 use crate::nn::{Init, Parameters, Weights, WeightsError};
 use crate::text::{TextBatch, TextEncoder, TextError};
 use crate::unet::{Condition, UNet};
@@ -63,9 +65,6 @@ pub enum ModelError {
     Sample(#[from] SampleError),
 }
 
-
-
-
 impl TextToImage {
     /// Images sampled at once: enough to fill the cores, few enough for any memory.
     pub const BATCH: usize = 16;
@@ -91,10 +90,15 @@ impl TextToImage {
 
     /// The model of weights that carry their config as the metadata entry "stage".
     pub fn from_weights(weights: &Weights) -> Result<TextToImage, ModelError> {
-        let missing = || ModelError::Config("these weights are not of a diffusion model: they lack the metadata entry \"stage\"".into());
+        let missing = || {
+            ModelError::Config(
+                "these weights are not of a diffusion model: they lack the metadata entry \"stage\"".into(),
+            )
+        };
         let json = weights.metadata.get("stage").ok_or_else(missing)?;
-        let config = serde_json::from_str(json)
-            .map_err(|e| ModelError::Config(format!("the metadata entry \"stage\" of the weights cannot be understood: {e}")))?;
+        let config = serde_json::from_str(json).map_err(|e| {
+            ModelError::Config(format!("the metadata entry \"stage\" of the weights cannot be understood: {e}"))
+        })?;
         let model = TextToImage::new(config, 0)?;
         model.parameters.load(weights)?;
         Ok(model)
@@ -141,7 +145,11 @@ impl TextToImage {
 
     /// Draws `count` images for every prompt: [prompts * count, C, H, W] in [-1, 1], prompt by prompt. `progress` is
     /// called at every step of every batch of images.
-    pub fn sample(&self, request: &Request, progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>) -> Result<Tensor, ModelError> {
+    pub fn sample(
+        &self,
+        request: &Request,
+        progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Tensor, ModelError> {
         let count = request.count as u64;
         let mut jobs: Vec<(&String, u64)> = Vec::new();
         for (row, prompt) in request.prompts.iter().enumerate() {

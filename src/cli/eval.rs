@@ -57,7 +57,12 @@ pub fn run(args: &EvalArgs) -> Result {
     let data = Dataset::load(name, &args.data.clone().unwrap_or_else(|| name.default_folder()))?;
     let c = classifier.config();
     if model.image_size() != [c.image_channels, c.image_size, c.image_size] {
-        return fail(format!("{} draws images of {:?}, which {} does not take", found.origin, model.image_size(), judge.origin));
+        return fail(format!(
+            "{} draws images of {:?}, which {} does not take",
+            found.origin,
+            model.image_size(),
+            judge.origin
+        ));
     }
     let in_run = Path::new(&args.model).is_dir() && !bundled::ALL.iter().any(|b| b.name == args.model);
     let out = args.out.clone().or_else(|| in_run.then(|| PathBuf::from(&args.model)));
@@ -70,7 +75,8 @@ pub fn run(args: &EvalArgs) -> Result {
     let mut sampling = defaults.method;
     sampling.steps = args.steps.map_or(sampling.steps, |s| s as usize);
     let samples = args.samples as usize;
-    let settings = Evaluation { samples, guidance: args.guidance.unwrap_or(defaults.guidance), sampling, seed: args.seed };
+    let settings =
+        Evaluation { samples, guidance: args.guidance.unwrap_or(defaults.guidance), sampling, seed: args.seed };
     let bar = bar(args.common.quiet, 2 * samples);
     let report = evaluate(&model, &classifier, &data, &Captions::of(name), settings, &mut |done, _| {
         bar.set_position(done as u64);
@@ -94,7 +100,10 @@ pub fn run(args: &EvalArgs) -> Result {
 }
 
 fn show(report: &Report) {
-    print(format!("{} samples of each kind, guidance {}, {} steps\n", report.samples, report.guidance, report.sampling.steps));
+    print(format!(
+        "{} samples of each kind, guidance {}, {} steps\n",
+        report.samples, report.guidance, report.sampling.steps
+    ));
     for (title, agreement) in [
         ("captions seen in training", &report.training),
         ("captions never seen", &report.held_out),

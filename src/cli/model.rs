@@ -50,7 +50,9 @@ fn in_run(path: &Path) -> Result<std::path::PathBuf> {
         return Ok(folder.model());
     }
     let mut steps: Vec<_> = std::fs::read_dir(folder.checkpoints())
-        .map_err(|_| Failure(format!("{} is not the folder of a run: it has neither a model nor checkpoints", path.display())))?
+        .map_err(|_| {
+            Failure(format!("{} is not the folder of a run: it has neither a model nor checkpoints", path.display()))
+        })?
         .flatten()
         .map(|entry| entry.path())
         .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("step-")))

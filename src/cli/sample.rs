@@ -105,7 +105,9 @@ pub fn run(args: &SampleArgs) -> Result {
         }
     };
     if args.common.json {
-        print(serde_json::json!({ "files": written, "seconds": seconds, "request": request, "model": found.origin, "sha256": found.digest }));
+        print(
+            serde_json::json!({ "files": written, "seconds": seconds, "request": request, "model": found.origin, "sha256": found.digest }),
+        );
     } else {
         written.iter().for_each(|path| print(path.display()));
     }
@@ -118,11 +120,14 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
         None => Request { count: if args.prompts.len() == 1 { 16 } else { 8 }, ..model.request(args.prompts.clone()) },
         Some(path) => {
             let (_, text) = picture::read(path)?;
-            let json = text.get("request").ok_or_else(|| Failure(format!("{} was not drawn by this program: it has no settings in it", path.display())))?;
+            let json = text.get("request").ok_or_else(|| {
+                Failure(format!("{} was not drawn by this program: it has no settings in it", path.display()))
+            })?;
             if text.get("model sha256").is_some_and(|d| d != digest) {
                 note("note: that image was drawn by another model; the same settings will draw something else");
             }
-            serde_json::from_str(json).map_err(|e| Failure(format!("{}: its settings cannot be understood: {e}", path.display())))?
+            serde_json::from_str(json)
+                .map_err(|e| Failure(format!("{}: its settings cannot be understood: {e}", path.display())))?
         }
     };
     if let Some(count) = args.count {
@@ -151,7 +156,8 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
 /// Where to write, checked before anything is drawn.
 fn target(args: &SampleArgs, request: &Request) -> Result<Target> {
     let is_png = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
-    let exists = |p: &Path| Failure(format!("{} exists; choose another name, or add --force to replace it", p.display()));
+    let exists =
+        |p: &Path| Failure(format!("{} exists; choose another name, or add --force to replace it", p.display()));
     let target = match &args.out {
         None => Target::File(unused_name(request)?),
         Some(path) if is_png(path) => {
@@ -183,16 +189,14 @@ fn unused_name(request: &Request) -> Result<PathBuf> {
     let stem = slug(&request.prompts[0]);
     let numbered = (2..10_000).map(|i| format!("{stem}-{i}.png"));
     let name = std::iter::once(format!("{stem}.png")).chain(numbered).find(|n| !Path::new(n).exists());
-    name.map(PathBuf::from).ok_or_else(|| Failure(format!("there are thousands of images named {stem}; name one with --out")))
+    name.map(PathBuf::from)
+        .ok_or_else(|| Failure(format!("there are thousands of images named {stem}; name one with --out")))
 }
 
 /// A prompt as part of a file name.
 fn slug(prompt: &str) -> String {
-    let words: Vec<String> = prompt
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .map(str::to_lowercase)
-        .collect();
+    let words: Vec<String> =
+        prompt.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase).collect();
     let mut slug = words.join("-");
     let end = slug.char_indices().map(|(i, _)| i).take_while(|&i| i <= 60).last().unwrap_or(0);
     if slug.len() > 60 {
@@ -283,4 +287,3 @@ fn progress_bar(quiet: bool, length: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {percent}%  {eta} left").expect("the template is right");
     ProgressBar::new(length as u64).with_style(style)
 }
-

@@ -53,7 +53,10 @@ pub fn run(args: &TrainArgs) -> Result {
     let mut trainer = Trainer::new(&*task, &config, folder.clone(), args.resume)?;
     let steps = config.train().steps;
     if trainer.step() > steps {
-        return fail(format!("the run has {} steps already, more than the {steps} that were asked for", trainer.step()));
+        return fail(format!(
+            "the run has {} steps already, more than the {steps} that were asked for",
+            trainer.step()
+        ));
     }
     let mut display = Display::new(trainer.step(), steps, args.common.quiet);
     display.note(&format!(
@@ -109,8 +112,10 @@ const SECONDS_BETWEEN_LINES: u64 = 10;
 
 impl Display {
     fn new(step: u64, steps: u64, quiet: bool) -> Display {
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left").expect("the template is right");
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| ProgressBar::new(steps).with_style(style).with_position(step));
+        let style =
+            ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left").expect("the template is right");
+        let bar = (!quiet && std::io::stderr().is_terminal())
+            .then(|| ProgressBar::new(steps).with_style(style).with_position(step));
         Display { bar, quiet, steps, last_line: Instant::now(), started: (Instant::now(), step) }
     }
 

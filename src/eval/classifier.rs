@@ -46,11 +46,15 @@ impl ClassifierConfig {
         let all = sizes.into_iter().chain(self.channels.iter().map(|&c| ("channels", c, 4096)));
         for (key, size, most) in all {
             if !(1..=most).contains(&size) {
-                return Err(ClassifierError::Config(format!("classifier.{key} must be between 1 and {most}, not {size}")));
+                return Err(ClassifierError::Config(format!(
+                    "classifier.{key} must be between 1 and {most}, not {size}"
+                )));
             }
         }
         match self.channels.iter().find(|&c| c % GROUPS != 0) {
-            Some(c) => Err(ClassifierError::Config(format!("classifier.channels must be divisible by {GROUPS}; {c} is not"))),
+            Some(c) => {
+                Err(ClassifierError::Config(format!("classifier.channels must be divisible by {GROUPS}; {c} is not")))
+            }
             None => Ok(()),
         }
     }
@@ -96,7 +100,9 @@ impl Classifier {
         let missing = "these weights are not of a classifier: they lack the metadata entry \"classifier\"";
         let json = weights.metadata.get("classifier").ok_or_else(|| ClassifierError::Config(missing.into()))?;
         let config = serde_json::from_str(json).map_err(|e| {
-            ClassifierError::Config(format!("the metadata entry \"classifier\" of the weights cannot be understood: {e}"))
+            ClassifierError::Config(format!(
+                "the metadata entry \"classifier\" of the weights cannot be understood: {e}"
+            ))
         })?;
         let init = Init::new(0, DType::F32);
         let model = Classifier::new(config, &init)?;

@@ -121,7 +121,12 @@ fn judge(
 }
 
 /// Features [count, d] of the first `count` real images; their classes are counted if asked for.
-fn real_features(classifier: &Classifier, images: &Images, count: usize, mut counted: Option<&mut Agreement>) -> Vec<f64> {
+fn real_features(
+    classifier: &Classifier,
+    images: &Images,
+    count: usize,
+    mut counted: Option<&mut Agreement>,
+) -> Vec<f64> {
     let all: Vec<usize> = (0..count.min(images.len())).collect();
     let mut features = Vec::new();
     for chunk in all.chunks(250) {

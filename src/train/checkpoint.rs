@@ -102,7 +102,8 @@ impl Checkpoint {
             files::write(&path, &bytes)?;
             let digest = digest(&bytes);
             if self::digest(&files::read(&path)?) != digest {
-                let problem = format!("{name}.safetensors reads back differently from what was written; is the disk failing?");
+                let problem =
+                    format!("{name}.safetensors reads back differently from what was written; is the disk failing?");
                 return Err(CheckpointError::Damaged { path: folder.to_path_buf(), problem });
             }
             digests.insert(format!("{name}.safetensors"), digest);

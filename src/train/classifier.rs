@@ -30,8 +30,14 @@ impl ClassifierTask {
         if !fits || images.class_names.len() != c.classes {
             return Err(TrainError::Setup(format!(
                 "the classifier is for {}x{}x{} images of {} classes, the data set has {}x{}x{} of {}",
-                c.image_channels, c.image_size, c.image_size, c.classes,
-                images.channels, images.height, images.width, images.class_names.len(),
+                c.image_channels,
+                c.image_size,
+                c.image_size,
+                c.classes,
+                images.channels,
+                images.height,
+                images.width,
+                images.class_names.len(),
             )));
         }
         let batches = Batches::new(data.train.len(), config.train.batch, config.seed);
@@ -71,10 +77,10 @@ impl Task for ClassifierTask {
         let size = images.image_numel();
         for (i, image) in values.chunks_exact_mut(size).enumerate() {
             let mut random = stream(self.config.seed, Purpose::Augment, step, i as u64);
-            let most = self.config.shift as isize;
+            let most = self.config.shift as i32;
             let (down, right) = (random.random_range(-most..=most), random.random_range(-most..=most));
             for channel in image.chunks_exact_mut(images.height * images.width) {
-                shift(channel, images.width, down, right);
+                shift(channel, images.width, down as isize, right as isize);
             }
         }
         let shape = [indices.len(), images.channels, images.height, images.width];
@@ -89,7 +95,10 @@ impl Task for ClassifierTask {
 
     fn metadata(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
-            ("classifier".to_string(), serde_json::to_string(self.model.config()).expect("a config can always be written")),
+            (
+                "classifier".to_string(),
+                serde_json::to_string(self.model.config()).expect("a config can always be written"),
+            ),
             ("config".to_string(), RunConfig::Classifier(self.config.clone()).to_json()),
             ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
             ("data_digest".to_string(), self.digest.clone()),

@@ -6,7 +6,7 @@ use crate::autograd::Tensor;
 use crate::files::{self, FileError};
 use crate::nn::{Parameters, Weights, WeightsError};
 use crate::optim::{Ema, Optimizer, OptimizerError, clip, global_norm};
-use crate::picture::{PictureError, Picture, Text};
+use crate::picture::{Picture, PictureError, Text};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -58,7 +58,9 @@ pub enum TrainError {
     #[error("{0} is not empty; add --resume to continue that run, or choose another folder with --out")]
     Occupied(String),
     /// The run in the folder has another config.
-    #[error("{folder} holds a run with another config ({difference}); resume with the same config, or choose another folder with --out")]
+    #[error(
+        "{folder} holds a run with another config ({difference}); resume with the same config, or choose another folder with --out"
+    )]
     Different {
         /// The run's folder.
         folder: String,
@@ -116,7 +118,12 @@ pub struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     /// Starts a run in an empty folder, or continues the one in it if `resume`. Nothing that is there is overwritten.
-    pub fn new(task: &'a dyn Task, config: &'a RunConfig, folder: RunFolder, resume: bool) -> Result<Trainer<'a>, TrainError> {
+    pub fn new(
+        task: &'a dyn Task,
+        config: &'a RunConfig,
+        folder: RunFolder,
+        resume: bool,
+    ) -> Result<Trainer<'a>, TrainError> {
         let mut optimizer = config.optimizer().build()?;
         let mut ema = Ema::new(task.parameters(), config.train().ema, true)?;
         let (mut step, mut seconds) = (0, 0.0);
@@ -171,7 +178,8 @@ impl<'a> Trainer<'a> {
             let score = if looks && !stopping { self.look(report)? } else { None };
             if last || score.is_some() || self.step.is_multiple_of(train.log_every) {
                 let (loss, images_per_second) = meter.take();
-                let record = Record { step: self.step, loss, grad_norm, lr, images_per_second, seconds: self.seconds, score };
+                let record =
+                    Record { step: self.step, loss, grad_norm, lr, images_per_second, seconds: self.seconds, score };
                 self.metrics.add(record)?;
             }
             if last || stopping || self.step.is_multiple_of(train.checkpoint_every) {

@@ -109,22 +109,37 @@ impl UNetConfig {
             return wrong("attention", format!("must have one entry a level: {levels}, not {}", self.attention.len()));
         }
         if self.base_channels % 2 != 0 {
-            return wrong("base_channels", format!("must be even (sines and cosines of the time), not {}", self.base_channels));
+            return wrong(
+                "base_channels",
+                format!("must be even (sines and cosines of the time), not {}", self.base_channels),
+            );
         }
         for &multiplier in &self.channel_multipliers {
             let width = self.base_channels.saturating_mul(multiplier);
             if !(1..=MOST_CHANNELS).contains(&width) {
-                return wrong("channel_multipliers", format!("must give between 1 and {MOST_CHANNELS} channels; {multiplier} does not"));
+                return wrong(
+                    "channel_multipliers",
+                    format!("must give between 1 and {MOST_CHANNELS} channels; {multiplier} does not"),
+                );
             }
             if width % self.groups != 0 {
-                return wrong("groups", format!("must divide the channels of every level; {} does not divide {width}", self.groups));
+                return wrong(
+                    "groups",
+                    format!("must divide the channels of every level; {} does not divide {width}", self.groups),
+                );
             }
             if width % self.heads != 0 {
-                return wrong("heads", format!("must divide the channels of every level; {} does not divide {width}", self.heads));
+                return wrong(
+                    "heads",
+                    format!("must divide the channels of every level; {} does not divide {width}", self.heads),
+                );
             }
         }
         if self.base_channels % self.groups != 0 {
-            return wrong("groups", format!("must divide base_channels; {} does not divide {}", self.groups, self.base_channels));
+            return wrong(
+                "groups",
+                format!("must divide base_channels; {} does not divide {}", self.groups, self.base_channels),
+            );
         }
         Ok(())
     }

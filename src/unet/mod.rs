@@ -49,7 +49,8 @@ impl UNet {
         let attention = |name: &str, channels: usize| {
             Attention::new(&init.scope(name), channels, config.heads, config.groups, text_dim)
         };
-        let block = |name: &str, inputs: usize, outputs: usize| ResBlock::new(&init.scope(name), &config, inputs, outputs);
+        let block =
+            |name: &str, inputs: usize, outputs: usize| ResBlock::new(&init.scope(name), &config, inputs, outputs);
 
         // `skips` holds the channels of every result on the way down; the way up takes them from the end.
         let mut channels = config.base_channels;
