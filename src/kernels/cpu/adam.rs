@@ -12,29 +12,50 @@ pub(super) fn adam(parameter: &mut Array, grad: &Array, first: &mut Array, secon
     })
 }
 
+/// The numbers of a step that are the same for all parameters.
+#[derive(Clone, Copy)]
+struct Factors<T> {
+    beta1: T,
+    beta2: T,
+    gain1: T,
+    gain2: T,
+    /// lr / (1 - beta1^t).
+    rate: T,
+    /// 1 / sqrt(1 - beta2^t).
+    inv_root2: T,
+    eps: T,
+    /// 1 - lr decay.
+    keep: T,
+}
+
 /// Kingma and Ba (arXiv 1412.6980, algorithm 1), with the decoupled decay of Loshchilov and Hutter (arXiv 1711.05101,
 /// algorithm 2) applied before the step:
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 ///   p = (1 - lr decay) p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
 fn pass<T: Element>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], step: AdamStep) {
-    let correction1 = 1.0 - step.beta1.powf(step.step as f64);
-    let correction2 = 1.0 - step.beta2.powf(step.step as f64);
-    let rate = T::of(step.lr / correction1);
-    let inv_root2 = T::of(1.0 / correction2.sqrt());
-    let (eps, keep) = (T::of(step.eps), T::of(1.0 - step.lr * step.weight_decay));
-    let (beta1, beta2) = (T::of(step.beta1), T::of(step.beta2));
-    let (gain1, gain2) = (T::of(1.0 - step.beta1), T::of(1.0 - step.beta2));
+    let factors = Factors {
+        beta1: T::of(step.beta1),
+        beta2: T::of(step.beta2),
+        gain1: T::of(1.0 - step.beta1),
+        gain2: T::of(1.0 - step.beta2),
+        rate: T::of(step.lr / (1.0 - step.beta1.powf(step.step as f64))),
+        inv_root2: T::of(1.0 / (1.0 - step.beta2.powf(step.step as f64)).sqrt()),
+        eps: T::of(step.eps),
+        keep: T::of(1.0 - step.lr * step.weight_decay),
+    };
     let pieces =
         p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
-    pieces.for_each(|(((p, g), m), v)| {
-        vectorised(|| {
-            for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                *m = beta1 * *m + gain1 * g;
-                *v = beta2 * *v + gain2 * g * g;
-                *p = keep * *p - rate * *m / (v.sqrt() * inv_root2 + eps);
-            }
-        });
-    });
+    pieces.for_each(|(((p, g), m), v)| piece(p, g, m, v, factors));
+}
+
+vectorised! {
+    fn piece<T: Element>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], f: Factors<T>) {
+        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            *m = f.beta1 * *m + f.gain1 * g;
+            *v = f.beta2 * *v + f.gain2 * g * g;
+            *p = f.keep * *p - f.rate * *m / (v.sqrt() * f.inv_root2 + f.eps);
+        }
+    }
 }
 
 #[cfg(test)]

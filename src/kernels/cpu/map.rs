@@ -1,19 +1,22 @@
 //! Elementwise kernels, with broadcasting.
 
 use super::by_dtype;
-use super::parallel::{CHUNK, map, map2, update, vectorised};
+use super::parallel::{CHUNK, Formula, Formula2, map, map_piece, map2, map2_piece, update};
 use super::walk::Walk;
 use crate::array::{Array, Buffer, DType, Element, Shape};
 use crate::kernels::{Binary, Unary};
 use rayon::prelude::*;
 
-/// Compiles `$body` once for every op of a table, with the op as the constant `OP`, and runs the one at hand: the
+/// Compiles `$body` once for every op of a table, with a type `$Op` that knows the op, and runs the one at hand: the
 /// choice is made before the loop, and the loop contains nothing but one formula.
 macro_rules! by_op {
-    ($op:expr, $Table:ident [$($Name:ident)*], $OP:ident => $body:expr) => {
+    ($op:expr, $Table:ident [$($Name:ident)*], $Op:ident => $body:expr) => {
         match $op {
             $($Table::$Name => {
-                const $OP: $Table = $Table::$Name;
+                struct $Op;
+                impl Chosen<$Table> for $Op {
+                    const OP: $Table = $Table::$Name;
+                }
                 $body
             })*
         }
@@ -21,10 +24,40 @@ macro_rules! by_op {
 }
 
 macro_rules! by_unary {
-    ($op:expr, $OP:ident => $body:expr) => {
+    ($op:expr, $Op:ident => $body:expr) => {
         by_op!($op, Unary [Neg Abs Square Sqrt Rsqrt Reciprocal Exp Log Sin Cos Tanh Sigmoid Softplus Relu Silu GeluTanh
-            GeluErf], $OP => $body)
+            GeluErf], $Op => $body)
     };
+}
+
+/// An op, known when the loop is compiled.
+trait Chosen<Table>: Sync {
+    const OP: Table;
+}
+
+struct Value<C>(C);
+
+impl<T: Element, C: Chosen<Unary>> Formula<T> for Value<C> {
+    #[inline(always)]
+    fn at(&self, x: T) -> T {
+        C::OP.value(x)
+    }
+}
+
+impl<T: Element, C: Chosen<Binary>> Formula2<T> for Value<C> {
+    #[inline(always)]
+    fn at(&self, a: T, b: T) -> T {
+        C::OP.value(a, b)
+    }
+}
+
+struct Gradient<C>(C);
+
+impl<T: Element, C: Chosen<Unary>> Formula2<T> for Gradient<C> {
+    #[inline(always)]
+    fn at(&self, x: T, g: T) -> T {
+        g * C::OP.derivative(x)
+    }
 }
 
 pub(super) fn fill(shape: &Shape, dtype: DType, value: f64) -> Array {
@@ -33,14 +66,14 @@ pub(super) fn fill(shape: &Shape, dtype: DType, value: f64) -> Array {
 
 pub(super) fn unary(op: Unary, x: &Array) -> Array {
     fn run<T: Element>(op: Unary, x: &[T]) -> Buffer<T> {
-        by_unary!(op, OP => map(x, |x| OP.value(x)))
+        by_unary!(op, Op => map(x, Value(Op)))
     }
     by_dtype!(x.dtype(), T => Array::from_buffer(x.shape(), run::<T>(op, x.slice())))
 }
 
 pub(super) fn unary_grad(op: Unary, x: &Array, g: &Array) -> Array {
     fn run<T: Element>(op: Unary, x: &[T], g: &[T]) -> Buffer<T> {
-        by_unary!(op, OP => map2(x, g, |x, g| g * OP.derivative(x)))
+        by_unary!(op, Op => map2(x, g, Gradient(Op)))
     }
     by_dtype!(x.dtype(), T => Array::from_buffer(x.shape(), run::<T>(op, x.slice(), g.slice())))
 }
@@ -73,9 +106,7 @@ pub(super) fn binary(op: Binary, a: &Array, b: &Array) -> Array {
     };
     let walk = Walk::broadcast(&shape, [a.shape(), b.shape()]);
     fn run<T: Element>(op: Binary, a: &[T], b: &[T], len: usize, walk: &Walk<2>) -> Buffer<T> {
-        by_op!(op, Binary [Add Sub Mul Div Maximum Minimum Greater Equal], OP => {
-            pair(a, b, len, walk, |a, b| OP.value(a, b))
-        })
+        by_op!(op, Binary [Add Sub Mul Div Maximum Minimum Greater Equal], Op => pair(a, b, len, walk, Value(Op)))
     }
     by_dtype!(a.dtype(), T => {
         Array::from_buffer(&shape, run::<T>(op, a.slice(), b.slice(), shape.numel(), &walk))
@@ -83,32 +114,36 @@ pub(super) fn binary(op: Binary, a: &Array, b: &Array) -> Array {
 }
 
 /// y = f(a, b) over broadcast operands. Within a run an operand either advances or stays.
-fn pair<T: Element>(a: &[T], b: &[T], len: usize, walk: &Walk<2>, f: impl Fn(T, T) -> T + Sync) -> Buffer<T> {
+fn pair<T: Element>(a: &[T], b: &[T], len: usize, walk: &Walk<2>, f: impl Formula2<T>) -> Buffer<T> {
     let mut y = Buffer::scratch(len);
     y.par_chunks_mut(CHUNK).enumerate().for_each(|(i, y)| {
-        vectorised(|| {
-            walk.over(y, i * CHUNK, |y, [a_at, b_at]| match walk.step {
-                [0, _] => {
-                    let a = a[a_at];
-                    for (y, &b) in y.iter_mut().zip(&b[b_at..]) {
-                        *y = f(a, b);
-                    }
-                }
-                [_, 0] => {
-                    let b = b[b_at];
-                    for (y, &a) in y.iter_mut().zip(&a[a_at..]) {
-                        *y = f(a, b);
-                    }
-                }
-                _ => {
-                    for ((y, &a), &b) in y.iter_mut().zip(&a[a_at..]).zip(&b[b_at..]) {
-                        *y = f(a, b);
-                    }
-                }
-            });
+        walk.over(y, i * CHUNK, |y, [a_at, b_at]| match walk.step {
+            [0, _] => map_piece(y, &b[b_at..], &First(a[a_at], &f)),
+            [_, 0] => map_piece(y, &a[a_at..], &Second(b[b_at], &f)),
+            _ => map2_piece(y, &a[a_at..], &b[b_at..], &f),
         });
     });
     y
+}
+
+/// f(a, .) for one a.
+struct First<'a, T, F>(T, &'a F);
+
+impl<T: Element, F: Formula2<T>> Formula<T> for First<'_, T, F> {
+    #[inline(always)]
+    fn at(&self, b: T) -> T {
+        self.1.at(self.0, b)
+    }
+}
+
+/// f(., b) for one b.
+struct Second<'a, T, F>(T, &'a F);
+
+impl<T: Element, F: Formula2<T>> Formula<T> for Second<'_, T, F> {
+    #[inline(always)]
+    fn at(&self, a: T) -> T {
+        self.1.at(a, self.0)
+    }
 }
 
 pub(super) fn broadcast_to(x: &Array, shape: &Shape) -> Array {

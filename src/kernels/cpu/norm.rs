@@ -78,27 +78,31 @@ fn forward<T: Element>(
     let len = blocks.len();
     let outputs = y.par_chunks_mut(len).zip(mean.par_iter_mut()).zip(inv_std.par_iter_mut());
     outputs.enumerate().with_min_len(blocks.least()).for_each(|(i, ((y, mean), inv_std))| {
-        vectorised(|| {
-            let x = &x[i * len..][..len];
-            let m = T::of(lanes::sum(x, |x| x) / len as f64);
-            let variance = lanes::sum(x, |x| (x - m) * (x - m)) / len as f64;
-            let s = T::of(1.0 / (variance + eps).sqrt());
-            (*mean, *inv_std) = (m, s);
-            let (weight, bias) = (&weight[blocks.range(i)], &bias[blocks.range(i)]);
-            if blocks.area == 1 {
-                for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                    *y = (x - m) * s * w + b;
-                }
-            } else {
-                let channels = y.chunks_exact_mut(blocks.area).zip(x.chunks_exact(blocks.area));
-                for ((y, x), (&w, &b)) in channels.zip(weight.iter().zip(bias)) {
-                    let scale = s * w;
-                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - m) * scale + b);
-                }
-            }
-        });
+        let range = blocks.range(i);
+        (*mean, *inv_std) = normalise(y, &x[i * len..][..len], &weight[range.clone()], &bias[range], eps);
     });
     (y, mean, inv_std)
+}
+
+vectorised! {
+    /// One block; returns its mean and inverse deviation.
+    fn normalise<T: Element>(y: &mut [T], x: &[T], weight: &[T], bias: &[T], eps: f64) -> (T, T) {
+        let (len, area) = (x.len(), x.len() / weight.len());
+        let m = T::of(lanes::sum(x, |x| x) / len as f64);
+        let variance = lanes::sum(x, |x| (x - m) * (x - m)) / len as f64;
+        let s = T::of(1.0 / (variance + eps).sqrt());
+        if area == 1 {
+            for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
+                *y = (x - m) * s * w + b;
+            }
+        } else {
+            for ((y, x), (&w, &b)) in y.chunks_exact_mut(area).zip(x.chunks_exact(area)).zip(weight.iter().zip(bias)) {
+                let scale = s * w;
+                y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - m) * scale + b);
+            }
+        }
+        (m, s)
+    }
 }
 
 pub(super) fn group_norm_grad(
@@ -139,68 +143,94 @@ struct Operands<'a, T> {
     inv_std: &'a [T],
 }
 
-/// With xhat = (x - m) s, and means over the block,
-///   gx = s (w g - mean(w g) - xhat mean(w g xhat)),
-/// gweight = sum g xhat and gbias = sum g over images and area. All follow from two sums per channel.
+impl<'a, T: Element> Operands<'a, T> {
+    /// The part of block `i`.
+    fn block(&self, i: usize, blocks: Blocks) -> Block<'a, T> {
+        let len = blocks.len();
+        let (g, x, weight) = (&self.g[i * len..][..len], &self.x[i * len..][..len], &self.weight[blocks.range(i)]);
+        Block { g, x, weight, mean: self.mean[i], inv_std: self.inv_std[i] }
+    }
+}
+
+struct Block<'a, T> {
+    g: &'a [T],
+    x: &'a [T],
+    weight: &'a [T],
+    mean: T,
+    inv_std: T,
+}
+
 fn backward_planes<T: Element>(o: Operands<T>, blocks: Blocks) -> (Buffer<T>, Vec<T>, Vec<T>) {
-    let (len, area, channels) = (blocks.len(), blocks.area, blocks.channels());
     let mut gx = Buffer::scratch(o.x.len());
     let mut sums = vec![[0.0; 2]; blocks.images * blocks.channels];
-    let outputs = gx.par_chunks_mut(len).zip(sums.par_chunks_mut(channels));
-    outputs.enumerate().with_min_len(blocks.least()).for_each(|(i, (gx, sums))| {
-        vectorised(|| {
-            let (g, x, weight) = (&o.g[i * len..][..len], &o.x[i * len..][..len], &o.weight[blocks.range(i)]);
-            let (m, s) = (o.mean[i], o.inv_std[i]);
-            let (mut mean_g, mut mean_gx) = (0.0, 0.0);
-            for (c, (g, x)) in g.chunks_exact(area).zip(x.chunks_exact(area)).enumerate() {
-                sums[c] = [lanes::sum2(g, x, |g, x| g * (x - m)) * s.f64(), lanes::sum(g, |g| g)];
-                mean_gx += weight[c].f64() * sums[c][0] / len as f64;
-                mean_g += weight[c].f64() * sums[c][1] / len as f64;
-            }
-            let (slope, shift) = (T::of(mean_gx) * s * s, T::of(mean_g) * s);
-            let channels = gx.chunks_exact_mut(area).zip(g.chunks_exact(area).zip(x.chunks_exact(area)));
-            for ((gx, (g, x)), &w) in channels.zip(weight) {
-                let scale = w * s;
-                for ((gx, &g), &x) in gx.iter_mut().zip(g).zip(x) {
-                    *gx = scale * g - shift - (x - m) * slope;
-                }
-            }
-        });
-    });
+    let outputs = gx.par_chunks_mut(blocks.len()).zip(sums.par_chunks_mut(blocks.channels()));
+    outputs.enumerate().with_min_len(blocks.least()).for_each(|(i, (gx, sums))| planes(gx, sums, o.block(i, blocks)));
     let (gweight, gbias) = total(sums.chunks_exact(blocks.channels), blocks.channels);
     (gx, gweight, gbias)
+}
+
+vectorised! {
+    /// One block. With xhat = (x - m) s, and means over the block,
+    ///   gx = s (w g - mean(w g) - xhat mean(w g xhat)),
+    /// gweight = sum g xhat and gbias = sum g over images and area. All follow from two sums per channel.
+    fn planes<T: Element>(gx: &mut [T], sums: &mut [[f64; 2]], block: Block<'_, T>) {
+        let Block { g, x, weight, mean: m, inv_std: s } = block;
+        let (len, area) = (x.len(), x.len() / weight.len());
+        let (mut mean_g, mut mean_gx) = (0.0, 0.0);
+        for (c, (g, x)) in g.chunks_exact(area).zip(x.chunks_exact(area)).enumerate() {
+            sums[c] = [lanes::sum2(g, x, |g, x| g * (x - m)) * s.f64(), lanes::sum(g, |g| g)];
+            mean_gx += weight[c].f64() * sums[c][0] / len as f64;
+            mean_g += weight[c].f64() * sums[c][1] / len as f64;
+        }
+        let (slope, shift) = (T::of(mean_gx) * s * s, T::of(mean_g) * s);
+        let channels = gx.chunks_exact_mut(area).zip(g.chunks_exact(area).zip(x.chunks_exact(area)));
+        for ((gx, (g, x)), &w) in channels.zip(weight) {
+            let scale = w * s;
+            for ((gx, &g), &x) in gx.iter_mut().zip(g).zip(x) {
+                *gx = scale * g - shift - (x - m) * slope;
+            }
+        }
+    }
 }
 
 /// The same where every number has its own weight. Images are taken in fixed batches, each with its own sums.
 fn backward_rows<T: Element>(o: Operands<T>, blocks: Blocks) -> (Buffer<T>, Vec<T>, Vec<T>) {
     const MOST_BATCHES: usize = 32;
-    let (len, channels) = (blocks.len(), blocks.channels);
+    let channels = blocks.channels;
     let batch = CHUNK.div_ceil(channels).max(blocks.images.div_ceil(MOST_BATCHES));
     let mut gx = Buffer::scratch(o.x.len());
     let mut sums = vec![[0.0; 2]; blocks.images.div_ceil(batch) * channels];
     let outputs = gx.par_chunks_mut(batch * channels).zip(sums.par_chunks_mut(channels));
     outputs.enumerate().for_each(|(k, (gx, sums))| {
-        vectorised(|| {
-            for (j, gx) in gx.chunks_exact_mut(len).enumerate() {
-                let i = k * batch * blocks.groups + j;
-                let (g, x, weight) = (&o.g[i * len..][..len], &o.x[i * len..][..len], &o.weight[blocks.range(i)]);
-                let (m, s) = (o.mean[i], o.inv_std[i]);
-                // gx holds w g until the two means are known.
-                gx.iter_mut().zip(g).zip(weight).for_each(|((gx, &g), &w)| *gx = w * g);
-                let mean_g = lanes::sum(gx, |wg| wg) / len as f64;
-                let mean_gx = lanes::sum2(gx, x, |wg, x| wg * (x - m)) * s.f64() / len as f64;
-                let (slope, mean_g) = (T::of(mean_gx) * s, T::of(mean_g));
-                let sums = &mut sums[blocks.range(i)];
-                for (((gx, &g), &x), sums) in gx.iter_mut().zip(g).zip(x).zip(sums) {
-                    *gx = s * (*gx - mean_g - (x - m) * slope);
-                    sums[0] += (g * ((x - m) * s)).f64();
-                    sums[1] += g.f64();
-                }
-            }
-        });
+        let mut gweight = vec![0.0; channels];
+        let mut gbias = vec![0.0; channels];
+        for (j, gx) in gx.chunks_exact_mut(blocks.len()).enumerate() {
+            let i = k * batch * blocks.groups + j;
+            row(gx, &mut gweight[blocks.range(i)], &mut gbias[blocks.range(i)], o.block(i, blocks));
+        }
+        sums.iter_mut().zip(gweight).zip(gbias).for_each(|((sums, weight), bias)| *sums = [weight, bias]);
     });
     let (gweight, gbias) = total(sums.chunks_exact(channels), channels);
     (gx, gweight, gbias)
+}
+
+vectorised! {
+    /// One block; adds to gweight and gbias.
+    fn row<T: Element>(gx: &mut [T], gweight: &mut [f64], gbias: &mut [f64], block: Block<'_, T>) {
+        let Block { g, x, weight, mean: m, inv_std: s } = block;
+        // gx holds w g until the two means are known.
+        gx.iter_mut().zip(g).zip(weight).for_each(|((gx, &g), &w)| *gx = w * g);
+        let mean_g = T::of(lanes::sum(gx, |wg| wg) / x.len() as f64);
+        let mean_gx = lanes::sum2(gx, x, |wg, x| wg * (x - m)) * s.f64() / x.len() as f64;
+        let slope = T::of(mean_gx) * s;
+        for (gx, &x) in gx.iter_mut().zip(x) {
+            *gx = s * (*gx - mean_g - (x - m) * slope);
+        }
+        for (((gweight, gbias), &g), &x) in gweight.iter_mut().zip(gbias).zip(g).zip(x) {
+            *gweight += (g * ((x - m) * s)).f64();
+            *gbias += g.f64();
+        }
+    }
 }
 
 /// Adds the sums of the parts, in order, channel by channel.

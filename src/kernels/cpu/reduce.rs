@@ -43,7 +43,7 @@ fn combine<T: Element>(
     partial.par_chunks_mut(inner).enumerate().with_min_len(least).for_each(|(i, acc)| {
         let (outer, from) = (i / segments, i % segments * rows);
         let count = rows.min(n - from);
-        vectorised(|| segment(&x[(outer * n + from) * inner..][..count * inner], acc));
+        segment(&x[(outer * n + from) * inner..][..count * inner], acc);
     });
     let mut y = Buffer::scratch(len);
     for (y, partial) in y.chunks_exact_mut(inner).zip(partial.chunks_exact_mut(segments * inner)) {
@@ -56,21 +56,23 @@ fn combine<T: Element>(
     y
 }
 
-/// acc = the sums over the rows of x, each as long as acc.
-#[inline(always)]
-fn add_segment<T: Element>(x: &[T], acc: &mut [f64]) {
-    match acc {
-        [acc] => *acc = lanes::sum(x, |x| x),
-        _ => by_row(x, acc, |acc, x| acc + x.f64()),
+vectorised! {
+    /// acc = the sums over the rows of x, each as long as acc.
+    fn add_segment<T: Element>(x: &[T], acc: &mut [f64]) {
+        match acc {
+            [acc] => *acc = lanes::sum(x, |x| x),
+            _ => by_row(x, acc, |acc, x| acc + x.f64()),
+        }
     }
 }
 
-/// acc = the maxima over the rows of x, each as long as acc.
-#[inline(always)]
-fn max_segment<T: Element>(x: &[T], acc: &mut [f64]) {
-    match acc {
-        [acc] => *acc = lanes::max(x).f64(),
-        _ => by_row(x, acc, |acc, x| lanes::larger(acc, x.f64())),
+vectorised! {
+    /// acc = the maxima over the rows of x, each as long as acc.
+    fn max_segment<T: Element>(x: &[T], acc: &mut [f64]) {
+        match acc {
+            [acc] => *acc = lanes::max(x).f64(),
+            _ => by_row(x, acc, |acc, x| lanes::larger(acc, x.f64())),
+        }
     }
 }
 

@@ -12,8 +12,11 @@ pub(super) fn upsample_nearest(x: &Array, factor: usize) -> Array {
         let width = w * factor;
         for_rows(&mut y, width * factor, |i, y| {
             let (first, others) = y.split_at_mut(width);
-            for (block, &x) in first.chunks_exact_mut(factor).zip(&x[i * w..]) {
-                block.fill(x);
+            let x = &x[i * w..][..w];
+            match factor {
+                // The usual factor, with a length that the compiler knows.
+                2 => first.as_chunks_mut::<2>().0.iter_mut().zip(x).for_each(|(block, &x)| *block = [x, x]),
+                _ => first.chunks_exact_mut(factor).zip(x).for_each(|(block, &x)| block.fill(x)),
             }
             others.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(first));
         });

@@ -1,6 +1,6 @@
 //! Softmax and its logarithm over the last axis, with their gradients.
 
-use super::parallel::for_rows;
+use super::parallel::{for_rows, vectorised};
 use super::{by_dtype, lanes};
 use crate::array::{Array, Buffer, Element};
 use crate::kernels::exp::exp;
@@ -12,67 +12,76 @@ fn rows<T: Element>(x: &Array, row: impl Fn(usize, &mut [T]) + Sync) -> Array {
     Array::from_buffer(x.shape(), y)
 }
 
-/// Row `i` of rows of `width` numbers.
-#[inline(always)]
-fn row<T>(x: &[T], i: usize, width: usize) -> &[T] {
-    &x[i * width..][..width]
+/// Applies `row(y, x)` to each row of x.
+fn each<T: Element>(x: &Array, row: impl Fn(&mut [T], &[T]) + Sync) -> Array {
+    let numbers = x.slice::<T>();
+    rows(x, |i, y| row(y, &numbers[i * y.len()..][..y.len()]))
+}
+
+/// Applies `row(out, y, g)` to each row of y and g.
+fn each2<T: Element>(y: &Array, g: &Array, row: impl Fn(&mut [T], &[T], &[T]) + Sync) -> Array {
+    let (ys, gs) = (y.slice::<T>(), g.slice::<T>());
+    rows(y, |i, out| row(out, &ys[i * out.len()..][..out.len()], &gs[i * out.len()..][..out.len()]))
 }
 
 pub(super) fn softmax(x: &Array) -> Array {
-    fn run<T: Element>(x: &Array) -> Array {
-        let numbers = x.slice::<T>();
-        rows(x, |i, y| {
-            let x = row(numbers, i, y.len());
-            let max = lanes::max(x);
-            if max == T::neg_infinity() {
-                return y.fill(T::zero());
-            }
-            y.iter_mut().zip(x).for_each(|(y, &x)| *y = exp(x - max));
-            let scale = T::of(1.0 / lanes::sum(y, |y| y));
-            y.iter_mut().for_each(|y| *y *= scale);
-        })
-    }
-    by_dtype!(x.dtype(), T => run::<T>(x))
+    by_dtype!(x.dtype(), T => each::<T>(x, softmax_row))
 }
 
 pub(super) fn softmax_grad(y: &Array, g: &Array) -> Array {
-    fn run<T: Element>(y: &Array, g: &Array) -> Array {
-        let (ys, gs) = (y.slice::<T>(), g.slice::<T>());
-        rows(y, |i, out| {
-            let (y, g) = (row(ys, i, out.len()), row(gs, i, out.len()));
-            let dot = T::of(lanes::sum2(y, g, |y, g| y * g));
-            out.iter_mut().zip(y).zip(g).for_each(|((out, &y), &g)| *out = y * (g - dot));
-        })
-    }
-    by_dtype!(y.dtype(), T => run::<T>(y, g))
+    by_dtype!(y.dtype(), T => each2::<T>(y, g, softmax_grad_row))
 }
 
 pub(super) fn log_softmax(x: &Array) -> Array {
-    fn run<T: Element>(x: &Array) -> Array {
-        let numbers = x.slice::<T>();
-        rows(x, |i, y| {
-            let x = row(numbers, i, y.len());
-            let max = lanes::max(x);
-            if max == T::neg_infinity() {
-                return y.fill(T::neg_infinity());
-            }
-            let log_sum = T::of(lanes::sum(x, |x| exp(x - max)).ln());
-            y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - max - log_sum);
-        })
-    }
-    by_dtype!(x.dtype(), T => run::<T>(x))
+    by_dtype!(x.dtype(), T => each::<T>(x, log_softmax_row))
 }
 
 pub(super) fn log_softmax_grad(y: &Array, g: &Array) -> Array {
-    fn run<T: Element>(y: &Array, g: &Array) -> Array {
-        let (ys, gs) = (y.slice::<T>(), g.slice::<T>());
-        rows(y, |i, out| {
-            let (y, g) = (row(ys, i, out.len()), row(gs, i, out.len()));
-            let sum = T::of(lanes::sum(g, |g| g));
-            out.iter_mut().zip(y).zip(g).for_each(|((out, &y), &g)| *out = g - exp(y) * sum);
-        })
+    by_dtype!(y.dtype(), T => each2::<T>(y, g, log_softmax_grad_row))
+}
+
+vectorised! {
+    fn softmax_row<T: Element>(y: &mut [T], x: &[T]) {
+        let max = lanes::max(x);
+        if max == T::neg_infinity() {
+            return y.fill(T::zero());
+        }
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = exp(x - max);
+        }
+        let scale = T::of(1.0 / lanes::sum(y, |y| y));
+        y.iter_mut().for_each(|y| *y *= scale);
     }
-    by_dtype!(y.dtype(), T => run::<T>(y, g))
+}
+
+vectorised! {
+    fn softmax_grad_row<T: Element>(out: &mut [T], y: &[T], g: &[T]) {
+        let dot = T::of(lanes::sum2(y, g, |y, g| y * g));
+        out.iter_mut().zip(y).zip(g).for_each(|((out, &y), &g)| *out = y * (g - dot));
+    }
+}
+
+vectorised! {
+    fn log_softmax_row<T: Element>(y: &mut [T], x: &[T]) {
+        let max = lanes::max(x);
+        if max == T::neg_infinity() {
+            return y.fill(T::neg_infinity());
+        }
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = exp(x - max);
+        }
+        let log_sum = T::of(lanes::sum(y, |y| y).ln());
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - max - log_sum);
+    }
+}
+
+vectorised! {
+    fn log_softmax_grad_row<T: Element>(out: &mut [T], y: &[T], g: &[T]) {
+        let sum = T::of(lanes::sum(g, |g| g));
+        for ((out, &y), &g) in out.iter_mut().zip(y).zip(g) {
+            *out = g - exp(y) * sum;
+        }
+    }
 }
 
 #[cfg(test)]
