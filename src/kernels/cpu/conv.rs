@@ -1,9 +1,11 @@
 //! 2-D convolution and its two gradients: patches as columns ([im2col]), then matrix products.
 //!
 //! With col [C kh kw, N] the patches of N outputs, W [O, C kh kw] the weight and G [O, N] the gradient of the outputs:
-//! out = W col, and by the product rule dW = G col' and dcol = W' G. Work is cut by sizes alone and sums are added in
-//! a fixed order, so results are the same, bit for bit, for any number of threads.
+//! out = W col, and by the product rule dW = G col' and dcol = W' G. In f32 the convolutions that keep the size of the
+//! image, most of a U-Net's work, go a [direct] way that needs no such matrix. Work is cut by sizes alone and sums are
+//! added in a fixed order, so results are the same, bit for bit, for any number of threads.
 
+mod direct;
 mod im2col;
 #[cfg(test)]
 mod reference;
@@ -118,7 +120,7 @@ pub(super) fn conv2d(x: &Array, weight: &Array, bias: Option<&Array>, conv: Conv
     match x.dtype() {
         DType::F32 => {
             let weight = turned::<f32>(weight.slice(), &geometry);
-            Array::from_buffer(shape, forward(x.slice(), &weight, bias.map(Array::slice), &geometry))
+            Array::from_buffer(shape, forward_f32(x.slice(), &weight, bias.map(Array::slice), &geometry))
         }
         DType::F64 => {
             let weight = turned::<f64>(weight.slice(), &geometry);
@@ -134,7 +136,13 @@ pub(super) fn conv2d_grad_input(g: &Array, weight: &Array, x_shape: &Shape, conv
     let geometry = Geometry::new(x_shape, weight.shape(), conv);
     check_gradient(g, &geometry);
     match g.dtype() {
-        DType::F32 => Array::from_buffer(x_shape, grad_input::<f32>(g.slice(), weight.slice(), &geometry)),
+        DType::F32 => match geometry.adjoint() {
+            Some(adjoint) if direct::suits(&adjoint) => {
+                let weight = flipped(weight.slice(), &geometry);
+                Array::from_buffer(x_shape, direct::forward(g.slice(), &weight, None, &adjoint))
+            }
+            _ => Array::from_buffer(x_shape, grad_input::<f32>(g.slice(), weight.slice(), &geometry)),
+        },
         DType::F64 => Array::from_buffer(x_shape, grad_input::<f64>(g.slice(), weight.slice(), &geometry)),
     }
 }
@@ -175,6 +183,12 @@ fn sized<T: Gemm>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
         scratch.resize(len, T::zero());
     }
     &mut scratch[..len]
+}
+
+/// [`forward`], or the faster way where there is one.
+fn forward_f32(x: &[f32], turned_weight: &[f32], bias: Option<&[f32]>, geometry: &Geometry) -> Buffer<f32> {
+    let way = if direct::suits(geometry) { direct::forward } else { forward };
+    way(x, turned_weight, bias, geometry)
 }
 
 /// out = W col + bias, tile by tile. The weight comes as W' [C kh kw, O]: every tile reads it again, and a matrix
@@ -240,7 +254,7 @@ fn segments<'a, T>(out: &'a mut [T], tiles: &[Tile], geometry: &Geometry) -> Vec
     pieces
 }
 
-/// dx: for stride 1 a convolution of g with the flipped weight, which is faster; else dcol = W' G, added up.
+/// dx: for stride 1 a convolution of g with the flipped weight, which needs no sums into shared pixels; else dcol = W' G, added up.
 fn grad_input<T: Gemm>(g: &[T], weight: &[T], geometry: &Geometry) -> Buffer<T> {
     if let Some(adjoint) = geometry.adjoint() {
         return forward(g, &flipped(weight, geometry), None, &adjoint);
