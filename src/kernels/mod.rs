@@ -7,9 +7,12 @@
 //!
 //! All operands of one call have the same dtype and device; shapes have been checked by the caller.
 
+mod arithmetic;
 pub mod cpu;
 mod elementwise;
+mod exp;
 
+pub(crate) use arithmetic::runs;
 pub use elementwise::{Binary, Unary};
 
 use crate::array::{Array, DType, Device, Shape};
@@ -118,7 +121,14 @@ pub trait Kernels: Send + Sync {
     fn group_norm(&self, x: &Array, weight: &Array, bias: &Array, groups: usize, eps: f64) -> (Array, Array, Array);
 
     /// Gradients of [`Kernels::group_norm`] with respect to x, weight and bias, from the mean and inverse deviation it returned.
-    fn group_norm_grad(&self, g: &Array, x: &Array, weight: &Array, mean: &Array, inv_std: &Array) -> (Array, Array, Array);
+    fn group_norm_grad(
+        &self,
+        g: &Array,
+        x: &Array,
+        weight: &Array,
+        mean: &Array,
+        inv_std: &Array,
+    ) -> (Array, Array, Array);
 
     /// Softmax over the last axis. A row of nothing but negative infinity gives zeros: nothing to choose from.
     fn softmax(&self, x: &Array) -> Array;

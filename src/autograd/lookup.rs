@@ -1,0 +1,17 @@
+//! Rows of a table by number.
+
+use super::Tensor;
+use super::graph::op;
+
+impl Tensor {
+    /// Rows of this table [n, d]: result [rows.len(), d]. dx = every row of g added to the row it came from.
+    /// Panics if a row does not exist.
+    #[track_caller]
+    pub fn embedding(&self, rows: &[u32]) -> Tensor {
+        let [n, _] = self.shape().dims("embedding table");
+        let missing = rows.iter().find(|&&row| row as usize >= n);
+        assert!(missing.is_none(), "embedding: row {missing:?} is not in a table of shape {}", self.shape());
+        let (k, rows) = (self.kernels(), rows.to_vec());
+        op("embedding", k.gather_rows(&self.value, &rows)).grad(self, move |g| k.scatter_add_rows(g, &rows, n)).done()
+    }
+}

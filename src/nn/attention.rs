@@ -1,0 +1,56 @@
+//! Multi-head attention of an image with itself, with a text, or with both.
+
+use super::{Conv2d, GroupNorm, Init, Linear};
+use crate::autograd::{Tensor, concat};
+
+/// Multi-head self-attention over the pixels of [B, C, H, W], residual: x + out(attention(norm(x))).
+///
+/// With a text, keys and values of its tokens are joined to those of the pixels, so that one softmax chooses among
+/// both. (F4; Imagen, appendix B.1)
+#[derive(Clone, Debug)]
+pub struct Attention {
+    norm: GroupNorm,
+    qkv: Conv2d,
+    text_kv: Option<Linear>,
+    out: Conv2d,
+    heads: usize,
+}
+
+impl Attention {
+    /// Over `channels` channels in `heads` heads; `text_dim` features a text token if there is a text. The output
+    /// starts at 0, so the layer starts as the identity. Panics unless `heads` divides `channels`.
+    #[track_caller]
+    pub fn new(init: &Init, channels: usize, heads: usize, groups: usize, text_dim: Option<usize>) -> Attention {
+        assert!(heads > 0 && channels % heads == 0, "attention: {heads} heads do not divide {channels} channels");
+        Attention {
+            norm: GroupNorm::new(&init.scope("norm"), groups, channels),
+            qkv: Conv2d::pointwise(&init.scope("qkv"), channels, 3 * channels),
+            text_kv: text_dim.map(|d| Linear::new(&init.scope("text_kv"), d, 2 * channels)),
+            out: Conv2d::zeroed_pointwise(&init.scope("out"), channels, channels),
+            heads,
+        }
+    }
+
+    /// x [B, C, H, W], shape kept. `text`: tokens [B, N, text_dim] and a bias [B, 1, 1, N], 0 for a token and negative
+    /// infinity for padding. Panics if there is a text and the layer was made without one.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor, text: Option<(&Tensor, &Tensor)>) -> Tensor {
+        let [b, c, h, w] = x.shape().dims("attention");
+        let (n, d) = (h * w, c / self.heads);
+        let qkv = self.qkv.forward(&self.norm.forward(x)).reshape([b, 3 * self.heads, d, n]).transpose();
+        let parts = qkv.split(1, &[self.heads; 3]);
+        let (q, mut keys, mut values) = (&parts[0], parts[1].clone(), parts[2].clone());
+        let mut bias = None;
+        if let Some((tokens, hidden)) = text {
+            let layer = self.text_kv.as_ref().unwrap_or_else(|| panic!("attention: this layer was made without text"));
+            let count = tokens.shape()[1];
+            let kv = layer.forward(tokens).reshape([b, count, 2 * self.heads, d]).permute(&[0, 2, 1, 3]);
+            let kv = kv.split(1, &[self.heads; 2]);
+            keys = concat(&[&kv[0], &keys], 2);
+            values = concat(&[&kv[1], &values], 2);
+            bias = Some(hidden.pad(-1, 0, n));
+        }
+        let seen = q.attention(&keys, &values, bias.as_ref(), 1.0 / (d as f64).sqrt());
+        x + &self.out.forward(&seen.transpose().reshape([b, c, h, w]))
+    }
+}

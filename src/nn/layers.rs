@@ -1,0 +1,176 @@
+//! Layers with parameters: thin, the mathematics is in `autograd`.
+
+use super::{Fill, Init, Param};
+use crate::autograd::Tensor;
+
+/// x W' + b.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Param,
+    bias: Option<Param>,
+}
+
+impl Linear {
+    /// From `inputs` to `outputs` features; first values uniform within 1 / sqrt(inputs), as in PyTorch.
+    pub fn new(init: &Init, inputs: usize, outputs: usize) -> Linear {
+        let fill = Fill::Uniform(1.0 / (inputs as f64).sqrt());
+        Linear {
+            weight: init.param("weight", [outputs, inputs], fill),
+            bias: Some(init.param("bias", [outputs], fill)),
+        }
+    }
+
+    /// As [`Linear::new`], with weight and bias 0: what follows starts as if this layer were not there.
+    pub fn zeroed(init: &Init, inputs: usize, outputs: usize) -> Linear {
+        let weight = init.param("weight", [outputs, inputs], Fill::Zeros);
+        Linear { weight, bias: Some(init.param("bias", [outputs], Fill::Zeros)) }
+    }
+
+    /// Without a bias.
+    pub fn without_bias(init: &Init, inputs: usize, outputs: usize) -> Linear {
+        let fill = Fill::Uniform(1.0 / (inputs as f64).sqrt());
+        Linear { weight: init.param("weight", [outputs, inputs], fill), bias: None }
+    }
+
+    /// [.., inputs] to [.., outputs]. Panics if the last axis does not fit.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref())
+    }
+}
+
+/// 2-D convolution with a square kernel.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: Param,
+    bias: Param,
+    stride: usize,
+    padding: usize,
+}
+
+impl Conv2d {
+    /// From `inputs` to `outputs` channels; first values uniform within 1 / sqrt(inputs kernel^2), as in PyTorch.
+    pub fn new(init: &Init, inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: usize) -> Conv2d {
+        let fill = Fill::Uniform(1.0 / ((inputs * kernel * kernel) as f64).sqrt());
+        Conv2d::filled(init, [outputs, inputs, kernel, kernel], stride, padding, fill)
+    }
+
+    /// A 3x3 convolution that keeps the size.
+    pub fn same3x3(init: &Init, inputs: usize, outputs: usize) -> Conv2d {
+        Conv2d::new(init, inputs, outputs, 3, 1, 1)
+    }
+
+    /// As [`Conv2d::same3x3`], with weight and bias 0: a residual block ending in it starts as the identity.
+    pub fn zeroed3x3(init: &Init, inputs: usize, outputs: usize) -> Conv2d {
+        Conv2d::filled(init, [outputs, inputs, 3, 3], 1, 1, Fill::Zeros)
+    }
+
+    /// A 1x1 convolution: a linear layer applied at every pixel.
+    pub fn pointwise(init: &Init, inputs: usize, outputs: usize) -> Conv2d {
+        Conv2d::new(init, inputs, outputs, 1, 1, 0)
+    }
+
+    /// As [`Conv2d::pointwise`], with weight and bias 0.
+    pub fn zeroed_pointwise(init: &Init, inputs: usize, outputs: usize) -> Conv2d {
+        Conv2d::filled(init, [outputs, inputs, 1, 1], 1, 0, Fill::Zeros)
+    }
+
+    fn filled(init: &Init, shape: [usize; 4], stride: usize, padding: usize, fill: Fill) -> Conv2d {
+        Conv2d {
+            weight: init.param("weight", shape, fill),
+            bias: init.param("bias", [shape[0]], fill),
+            stride,
+            padding,
+        }
+    }
+
+    /// [B, inputs, H, W] to [B, outputs, H', W']. Panics if the channels do not fit.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.conv2d(&self.weight.tensor(), Some(&self.bias.tensor()), self.stride, self.padding)
+    }
+}
+
+/// Group normalisation with a weight and a bias a channel.
+#[derive(Clone, Debug)]
+pub struct GroupNorm {
+    weight: Param,
+    bias: Param,
+    groups: usize,
+}
+
+impl GroupNorm {
+    /// Over `groups` groups of `channels` channels; starts with weight 1 and bias 0, eps 1e-5.
+    pub fn new(init: &Init, groups: usize, channels: usize) -> GroupNorm {
+        let (weight, bias) =
+            (init.param("weight", [channels], Fill::Ones), init.param("bias", [channels], Fill::Zeros));
+        GroupNorm { weight, bias, groups }
+    }
+
+    /// [B, C, ..], shape kept. Panics if the channels do not fit.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.group_norm(&self.weight.tensor(), &self.bias.tensor(), self.groups, 1e-5)
+    }
+}
+
+/// Layer normalisation over the last axis.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Param,
+    bias: Param,
+}
+
+impl LayerNorm {
+    /// Over `features` numbers; starts with weight 1 and bias 0, eps 1e-5.
+    pub fn new(init: &Init, features: usize) -> LayerNorm {
+        LayerNorm {
+            weight: init.param("weight", [features], Fill::Ones),
+            bias: init.param("bias", [features], Fill::Zeros),
+        }
+    }
+
+    /// [.., features], shape kept. Panics if the last axis does not fit.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(&self.weight.tensor(), &self.bias.tensor(), 1e-5)
+    }
+}
+
+/// Root-mean-square normalisation over the last axis.
+#[derive(Clone, Debug)]
+pub struct RmsNorm {
+    weight: Param,
+}
+
+impl RmsNorm {
+    /// Over `features` numbers; starts with weight 1, eps 1e-6.
+    pub fn new(init: &Init, features: usize) -> RmsNorm {
+        RmsNorm { weight: init.param("weight", [features], Fill::Ones) }
+    }
+
+    /// [.., features], shape kept. Panics if the last axis does not fit.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.rms_norm(&self.weight.tensor(), 1e-6)
+    }
+}
+
+/// A table of vectors, looked up by number.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    table: Param,
+}
+
+impl Embedding {
+    /// `count` vectors of `features` numbers; first values N(0, 1).
+    pub fn new(init: &Init, count: usize, features: usize) -> Embedding {
+        Embedding { table: init.param("weight", [count, features], Fill::Normal(1.0)) }
+    }
+
+    /// The vectors of `rows`: [rows.len(), features]. Panics if a row does not exist.
+    #[track_caller]
+    pub fn forward(&self, rows: &[u32]) -> Tensor {
+        self.table.tensor().embedding(rows)
+    }
+}

@@ -1,0 +1,16 @@
+//! Layers and their parameters.
+//!
+//! A layer is a struct of parameters and sizes with a `forward`. It is made from an [`Init`], which names its
+//! parameters ("mid.attention.out.weight") and gives them their first values.
+
+mod attention;
+mod embedding;
+mod layers;
+mod parameters;
+mod weights;
+
+pub use attention::Attention;
+pub use embedding::sinusoidal;
+pub use layers::{Conv2d, Embedding, GroupNorm, LayerNorm, Linear, RmsNorm};
+pub use parameters::{Fill, Init, Param, Parameters};
+pub use weights::{Weights, WeightsError};

@@ -1,0 +1,173 @@
+//! Named parameters.
+
+use super::{Weights, WeightsError};
+use crate::array::{Array, DType, Shape};
+use crate::autograd::Tensor;
+use crate::random::{Purpose, hash, stream};
+use rand::RngExt;
+use rand_distr::{Distribution, StandardNormal};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A named tensor that is trained. Clones are the same parameter.
+#[derive(Clone)]
+pub struct Param(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    leaf: RwLock<Tensor>,
+}
+
+impl Param {
+    /// Its name within the model, such as "mid.attention.out.weight".
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its present value, as the leaf that [`Gradients::get`](crate::autograd::Gradients::get) knows it by.
+    pub fn tensor(&self) -> Tensor {
+        self.0.leaf.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its shape, which never changes.
+    pub fn shape(&self) -> Shape {
+        self.tensor().shape().clone()
+    }
+
+    /// Changes its value, in place if no graph holds on to it. Panics if `change` changes the shape or dtype.
+    pub fn update<R>(&self, change: impl FnOnce(&mut Array) -> R) -> R {
+        let mut leaf = self.0.leaf.write().unwrap_or_else(PoisonError::into_inner);
+        let (shape, dtype) = (leaf.shape().clone(), leaf.dtype());
+        let result = change(leaf.value_mut());
+        assert!(
+            *leaf.shape() == shape && leaf.dtype() == dtype,
+            "{}: a parameter keeps its shape and dtype",
+            self.name()
+        );
+        result
+    }
+}
+
+impl fmt::Debug for Param {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name(), self.tensor().shape())
+    }
+}
+
+/// All parameters of a model, in the order they were made.
+#[derive(Clone, Debug, Default)]
+pub struct Parameters(Vec<Param>);
+
+impl Parameters {
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &Param> {
+        self.0.iter()
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many numbers there are in all.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|p| p.tensor().numel()).sum()
+    }
+
+    /// The values by name; cheap, nothing is copied.
+    pub fn values(&self) -> BTreeMap<String, Array> {
+        self.0.iter().map(|p| (p.name().to_string(), p.tensor().into_array())).collect()
+    }
+
+    /// Sets every value from `weights`, converted to the parameter's dtype. Missing, surplus and wrong-shaped tensors are
+    /// an error that names them, and then nothing has been changed.
+    pub fn load(&self, weights: &Weights) -> Result<(), WeightsError> {
+        weights.check_names(self.0.iter().map(|p| (p.name(), p.shape())))?;
+        for param in &self.0 {
+            let value = &weights.tensors[param.name()];
+            param.update(|p| *p = value.cast(p.dtype()));
+        }
+        Ok(())
+    }
+
+    /// Exchanges every value with the one in `others`, by name. Panics if a name is missing there or a shape differs.
+    pub fn swap(&self, others: &mut BTreeMap<String, Array>) {
+        for param in &self.0 {
+            let other = others.get_mut(param.name()).unwrap_or_else(|| panic!("swap: no value for {}", param.name()));
+            param.update(|value| std::mem::swap(value, other));
+        }
+    }
+}
+
+/// First values of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fill {
+    /// 0
+    Zeros,
+    /// 1
+    Ones,
+    /// Uniform in [-bound, bound].
+    Uniform(f64),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+}
+
+/// Makes the parameters of a model: names them and gives them their first values.
+///
+/// A first value depends on the seed and the parameter's name alone, so adding a layer changes no other layer.
+#[derive(Clone)]
+pub struct Init {
+    seed: u64,
+    dtype: DType,
+    prefix: String,
+    made: Rc<RefCell<Vec<Param>>>,
+}
+
+impl Init {
+    /// Starts a model whose parameters have type `dtype`.
+    pub fn new(seed: u64, dtype: DType) -> Init {
+        Init { seed, dtype, prefix: String::new(), made: Rc::default() }
+    }
+
+    /// The same model; names made there begin with "`name`.".
+    pub fn scope(&self, name: impl fmt::Display) -> Init {
+        Init { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
+    }
+
+    /// A new parameter. Panics if the model has one of that name.
+    #[track_caller]
+    pub fn param(&self, name: &str, shape: impl Into<Shape>, fill: Fill) -> Param {
+        let (name, shape) = (format!("{}{name}", self.prefix), shape.into());
+        assert!(self.made.borrow().iter().all(|p| p.name() != name), "there are two parameters named {name}");
+        let n = shape.numel();
+        let mut rng = stream(self.seed, Purpose::Init, 0, hash(&name));
+        let values: Vec<f64> = match fill {
+            Fill::Zeros => vec![0.0; n],
+            Fill::Ones => vec![1.0; n],
+            Fill::Uniform(bound) => (0..n).map(|_| (2.0 * rng.random::<f64>() - 1.0) * bound).collect(),
+            Fill::Normal(std) => (0..n)
+                .map(|_| {
+                    let z: f64 = StandardNormal.sample(&mut rng);
+                    z * std
+                })
+                .collect(),
+        };
+        let leaf = Tensor::leaf(Array::from_f64(shape, &values, self.dtype));
+        let param = Param(Arc::new(Inner { name, leaf: RwLock::new(leaf) }));
+        self.made.borrow_mut().push(param.clone());
+        param
+    }
+
+    /// All parameters made so far.
+    pub fn parameters(&self) -> Parameters {
+        Parameters(self.made.borrow().clone())
+    }
+}
