@@ -1,9 +1,11 @@
 //! 2-D convolution and its two gradients: patches as columns ([im2col]), then matrix products.
 //!
 //! With col [C kh kw, N] the patches of N outputs, W [O, C kh kw] the weight and G [O, N] the gradient of the outputs:
-//! out = W col, and by the product rule dW = G col' and dcol = W' G. Work is cut by sizes alone and sums are added in
-//! a fixed order, so results are the same, bit for bit, for any number of threads.
+//! out = W col, and by the product rule dW = G col' and dcol = W' G. In f32 the convolutions that keep the size of the
+//! image, most of a U-Net's work, go a [direct] way that needs no such matrix. Work is cut by sizes alone and sums are
+//! added in a fixed order, so results are the same, bit for bit, for any number of threads.
 
+mod direct;
 mod im2col;
 #[cfg(test)]
 mod reference;
@@ -13,7 +15,7 @@ mod tests;
 use super::gemm::{Gemm, Mat, gemm};
 use crate::array::{Array, Buffer, DType, Shape};
 use crate::kernels::ConvShape;
-use im2col::{Tile, col2im, im2col, split};
+use im2col::{Tile, col2im, im2col, im2row, split, turned_len};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -117,10 +119,12 @@ pub(super) fn conv2d(x: &Array, weight: &Array, bias: Option<&Array>, conv: Conv
     let shape = Shape::from([geometry.batch, geometry.out_channels, geometry.out[0], geometry.out[1]]);
     match x.dtype() {
         DType::F32 => {
-            Array::from_buffer(shape, forward::<f32>(x.slice(), weight.slice(), bias.map(Array::slice), &geometry))
+            let weight = turned::<f32>(weight.slice(), &geometry);
+            Array::from_buffer(shape, forward_f32(x.slice(), &weight, bias.map(Array::slice), &geometry))
         }
         DType::F64 => {
-            Array::from_buffer(shape, forward::<f64>(x.slice(), weight.slice(), bias.map(Array::slice), &geometry))
+            let weight = turned::<f64>(weight.slice(), &geometry);
+            Array::from_buffer(shape, forward(x.slice(), &weight, bias.map(Array::slice), &geometry))
         }
     }
 }
@@ -132,7 +136,13 @@ pub(super) fn conv2d_grad_input(g: &Array, weight: &Array, x_shape: &Shape, conv
     let geometry = Geometry::new(x_shape, weight.shape(), conv);
     check_gradient(g, &geometry);
     match g.dtype() {
-        DType::F32 => Array::from_buffer(x_shape, grad_input::<f32>(g.slice(), weight.slice(), &geometry)),
+        DType::F32 => match geometry.adjoint() {
+            Some(adjoint) if direct::suits(&adjoint) => {
+                let weight = flipped(weight.slice(), &geometry);
+                Array::from_buffer(x_shape, direct::forward(g.slice(), &weight, None, &adjoint))
+            }
+            _ => Array::from_buffer(x_shape, grad_input::<f32>(g.slice(), weight.slice(), &geometry)),
+        },
         DType::F64 => Array::from_buffer(x_shape, grad_input::<f64>(g.slice(), weight.slice(), &geometry)),
     }
 }
@@ -175,12 +185,19 @@ fn sized<T: Gemm>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
     &mut scratch[..len]
 }
 
-/// out = W col + bias, tile by tile.
-fn forward<T: Gemm>(x: &[T], weight: &[T], bias: Option<&[T]>, geometry: &Geometry) -> Buffer<T> {
+/// [`forward`], or the faster way where there is one.
+fn forward_f32(x: &[f32], turned_weight: &[f32], bias: Option<&[f32]>, geometry: &Geometry) -> Buffer<f32> {
+    let way = if direct::suits(geometry) { direct::forward } else { forward };
+    way(x, turned_weight, bias, geometry)
+}
+
+/// out = W col + bias, tile by tile. The weight comes as W' [C kh kw, O]: every tile reads it again, and a matrix
+/// product reads its left factor faster by columns.
+fn forward<T: Gemm>(x: &[T], turned_weight: &[T], bias: Option<&[T]>, geometry: &Geometry) -> Buffer<T> {
     let mut out = Buffer::scratch(geometry.batch * geometry.out_image());
     let tiles = Tile::cut(geometry, 0..geometry.batch);
     let tasks: Vec<_> = tiles.iter().zip(segments(&mut out, &tiles, geometry)).collect();
-    let weight = Mat::new(weight, geometry.out_channels, geometry.patch(), geometry.patch());
+    let weight = Mat::new(turned_weight, geometry.patch(), geometry.out_channels, geometry.out_channels).t();
     tasks.into_par_iter().for_each_init(
         Default::default,
         |(col, product): &mut (Vec<T>, Vec<T>), (tile, mut segments)| {
@@ -237,7 +254,7 @@ fn segments<'a, T>(out: &'a mut [T], tiles: &[Tile], geometry: &Geometry) -> Vec
     pieces
 }
 
-/// dx: for stride 1 a convolution of g with the flipped weight, which is faster; else dcol = W' G, added up.
+/// dx: for stride 1 a convolution of g with the flipped weight, which needs no sums into shared pixels; else dcol = W' G, added up.
 fn grad_input<T: Gemm>(g: &[T], weight: &[T], geometry: &Geometry) -> Buffer<T> {
     if let Some(adjoint) = geometry.adjoint() {
         return forward(g, &flipped(weight, geometry), None, &adjoint);
@@ -270,13 +287,19 @@ fn images_together(geometry: &Geometry) -> usize {
     Tile::cut(geometry, 0..geometry.batch).first().map_or(1, |tile| tile.images.len())
 }
 
-/// The weight [C, O, kh, kw] of the adjoint convolution: roles swapped, kernel turned by half a turn.
+/// W' [C kh kw, O] of a weight [O, C, kh, kw].
+fn turned<T: Gemm>(weight: &[T], geometry: &Geometry) -> Vec<T> {
+    let (o, patch) = (geometry.out_channels, geometry.patch());
+    (0..patch).flat_map(|i| (0..o).map(move |k| weight[k * patch + i])).collect()
+}
+
+/// W' [O kh kw, C] of the adjoint convolution's weight [C, O, kh, kw]: roles swapped, the kernel turned by half a turn.
 fn flipped<T: Gemm>(weight: &[T], geometry: &Geometry) -> Vec<T> {
     let taps = geometry.kernel[0] * geometry.kernel[1];
     let mut result = Vec::with_capacity(weight.len());
-    for channel in 0..geometry.channels {
-        for kernels in weight.chunks_exact(geometry.patch()) {
-            result.extend(kernels[channel * taps..][..taps].iter().rev());
+    for kernels in weight.chunks_exact(geometry.patch().max(1)) {
+        for tap in (0..taps).rev() {
+            result.extend(kernels[tap..].iter().step_by(taps));
         }
     }
     result
@@ -285,27 +308,43 @@ fn flipped<T: Gemm>(weight: &[T], geometry: &Geometry) -> Vec<T> {
 /// Parts the batch is cut into for the gradient of the weight; fixed, so that sums do not depend on threads.
 const PARTS: usize = 16;
 
-/// dW = G col': a sum for each part of the batch, then the sum of those in their order.
+/// dW = G col': a sum for each part of the batch, then the sum of those in their order. The patches are written as
+/// rows, col' itself, because a matrix product reads its right factor twice as fast that way as transposed.
 fn grad_weight<T: Gemm>(g: &[T], x: &[T], geometry: &Geometry) -> Buffer<T> {
     let outputs = geometry.of_outputs();
-    let (rows, cols) = (geometry.out_channels, geometry.patch());
+    let (o, patch) = (geometry.out_channels, geometry.patch());
     let parts: Vec<_> = split(0..geometry.batch, geometry.batch.min(PARTS)).collect();
     let sums: Vec<Buffer<T>> = parts
         .into_par_iter()
-        .map_init(Default::default, |(gathered, col): &mut (Vec<T>, Vec<T>), images| {
-            let mut sum = Buffer::filled(rows * cols, T::zero());
+        .map_init(Default::default, |(gathered, turned, rows): &mut (Vec<T>, Vec<T>, Vec<T>), images| {
+            let mut sum = Buffer::filled(o * patch, T::zero());
             for tile in Tile::cut(geometry, images) {
+                let columns = tile.columns(geometry);
                 let g = patches(g, &outputs, &tile, gathered);
-                let col = patches(x, geometry, &tile, col);
-                gemm(g, col.t(), T::one(), &mut sum, cols);
+                let rows = sized(rows, columns * patch);
+                im2row(x, geometry, &tile, sized(turned, turned_len(geometry, &tile)), rows);
+                gemm(g, Mat::new(rows, columns, patch, patch), T::one(), &mut sum, patch);
             }
             sum
         })
         .collect();
     let mut sums = sums.into_iter();
-    let mut total = sums.next().unwrap_or_else(|| Buffer::filled(rows * cols, T::zero()));
+    let mut total = sums.next().unwrap_or_else(|| Buffer::filled(o * patch, T::zero()));
     for sum in sums {
         total.iter_mut().zip(sum.iter()).for_each(|(t, &s)| *t += s);
     }
-    total
+    channels_outside(&total, geometry)
+}
+
+/// [O, kh, kw, C] as [O, C, kh, kw].
+fn channels_outside<T: Gemm>(weight: &[T], geometry: &Geometry) -> Buffer<T> {
+    let mut result = Buffer::scratch(weight.len());
+    let taps = geometry.kernel[0] * geometry.kernel[1];
+    for (result, weight) in result.chunks_exact_mut(geometry.patch()).zip(weight.chunks_exact(geometry.patch())) {
+        for (channel, result) in result.chunks_exact_mut(taps).enumerate() {
+            let values = weight[channel..].iter().step_by(geometry.channels);
+            result.iter_mut().zip(values).for_each(|(r, &w)| *r = w);
+        }
+    }
+    result
 }

@@ -145,3 +145,52 @@ pub(super) fn col2im<T: Element>(col: &[T], geometry: &Geometry, tile: &Tile, x:
         }
     }
 }
+
+/// Fills `rows` [N, kh kw C] with the same patches as [`im2col`], each a row whose channels are neighbours: with every
+/// image turned into [H, W, C] first (in `turned`), kw C numbers of a patch are one copy.
+pub(super) fn im2row<T: Element>(x: &[T], geometry: &Geometry, tile: &Tile, turned: &mut [T], rows: &mut [T]) {
+    let (channels, [_, kw]) = (geometry.channels, geometry.kernel);
+    let wide = geometry.size[1] + 2 * geometry.padding[1];
+    let segment = kw * channels;
+    let mut patches = rows.chunks_exact_mut(geometry.patch());
+    for image in tile.images.clone() {
+        turn(x, geometry, tile, image, turned);
+        for y in 0..tile.rows.len() {
+            for x in 0..geometry.out[1] {
+                let Some(patch) = patches.next() else { return };
+                for (ky, patch) in patch.chunks_exact_mut(segment).enumerate() {
+                    let start = ((y * geometry.stride + ky) * wide + x * geometry.stride) * channels;
+                    patch.copy_from_slice(&turned[start..start + segment]);
+                }
+            }
+        }
+    }
+}
+
+/// Numbers that [`im2row`] needs for one image with channels innermost: the rows that `tile` reads, with their padding.
+pub(super) fn turned_len(geometry: &Geometry, tile: &Tile) -> usize {
+    let rows = (tile.rows.len() - 1) * geometry.stride + geometry.kernel[0];
+    rows * (geometry.size[1] + 2 * geometry.padding[1]) * geometry.channels
+}
+
+/// One image, or what `tile` reads of it, as [H, W, C] with its padding.
+fn turn<T: Element>(x: &[T], geometry: &Geometry, tile: &Tile, image: usize, turned: &mut [T]) {
+    let (channels, [height, width], [pad_y, pad_x]) = (geometry.channels, geometry.size, geometry.padding);
+    let row_len = (width + 2 * pad_x) * channels;
+    let first = tile.rows.start * geometry.stride;
+    for (row, turned) in turned.chunks_exact_mut(row_len).enumerate() {
+        let inside = (first + row).checked_sub(pad_y).filter(|&y| y < height);
+        let Some(y) = inside else {
+            turned.fill(T::zero());
+            continue;
+        };
+        let (left, right) = (pad_x * channels, (pad_x + width) * channels);
+        turned[..left].fill(T::zero());
+        turned[right..].fill(T::zero());
+        let turned = &mut turned[left..right];
+        for channel in 0..channels {
+            let row = &geometry.plane(x, image, channel)[y * width..][..width];
+            turned[channel..].iter_mut().step_by(channels).zip(row).for_each(|(t, &v)| *t = v);
+        }
+    }
+}

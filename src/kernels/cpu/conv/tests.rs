@@ -82,10 +82,28 @@ fn agree_with_the_definition_where_tiles_matter() {
     check([2, 2, 47, 49], [3, 2, 3, 3], conv(1, 1));
     check([2, 2, 53, 47], [3, 2, 5, 5], conv(1, 1));
     check([1, 2, 95, 93], [3, 2, 3, 3], conv(2, 1));
+    check([5, 3, 9, 7], [13, 3, 5, 5], conv(1, 2));
     // No patches to copy: for one image a tile, several, and several tiles an image.
     check([2, 3, 21, 23], [5, 3, 1, 1], conv(1, 0));
     check([11, 3, 7, 7], [17, 3, 1, 1], conv(1, 0));
     check([2, 3, 47, 49], [5, 3, 1, 1], conv(1, 0));
+}
+
+/// Most machines only ever take one of these ways.
+#[test]
+fn every_vector_width_agrees_with_the_definition() {
+    let mut widths = vec![pulp::Arch::Scalar, pulp::Arch::new()];
+    #[cfg(target_arch = "x86_64")]
+    widths.extend(pulp::x86::V3::try_new().map(pulp::Arch::V3));
+    let conv = conv(1, 1);
+    let [x, w, bias, _] = operands([4, 3, 11, 13], [13, 3, 3, 3], conv);
+    let expected = reference::conv2d(&x, &w, Some(&bias), conv);
+    let geometry = Geometry::new(x.shape(), w.shape(), conv);
+    let [x, w, bias] = [x, w, bias].map(|v| v.to_f32());
+    for arch in widths {
+        let out = direct::forward_on(arch, &x, &turned(&w, &geometry), Some(&bias), &geometry);
+        close(&Array::from_buffer(expected.shape(), out), &expected, rounding(f64::from(f32::EPSILON), 27));
+    }
 }
 
 #[test]

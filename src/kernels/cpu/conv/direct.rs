@@ -1,0 +1,185 @@
+//! The convolution that keeps the size of the image, in f32, without a matrix of patches.
+//!
+//! Images lie one after the other in one long row per channel, with zeros between their rows. There, the input that
+//! position (ky, kx) of the kernel meets is the whole row moved by ky pitch + kx, so vectors of neighbouring outputs
+//! need only plain loads. A block of outputs of a few channels stays in registers during the sum over the patch. What
+//! is computed for the zeros between the rows is thrown away.
+
+use super::Geometry;
+use crate::array::Buffer;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Vectors of neighbouring outputs in a block.
+const VECTORS: usize = 3;
+
+/// Outputs that make the work on one group of images worth handing out.
+const ENOUGH: usize = 400;
+
+/// Whether [`forward`] can do this convolution: stride 1, output as large as the input, a kernel larger than 1 x 1.
+pub(super) fn suits(geometry: &Geometry) -> bool {
+    geometry.stride == 1 && geometry.size == geometry.out && geometry.kernel != [1; 2]
+}
+
+/// out = W x + bias, a group of images at a time; the weight comes as W' [C kh kw, O].
+pub(super) fn forward(x: &[f32], turned_weight: &[f32], bias: Option<&[f32]>, geometry: &Geometry) -> Buffer<f32> {
+    forward_on(pulp::Arch::new(), x, turned_weight, bias, geometry)
+}
+
+/// [`forward`] with given vector instructions.
+pub(super) fn forward_on(
+    arch: pulp::Arch,
+    x: &[f32],
+    turned_weight: &[f32],
+    bias: Option<&[f32]>,
+    geometry: &Geometry,
+) -> Buffer<f32> {
+    let mut out = Buffer::scratch(geometry.batch * geometry.out_image());
+    if out.is_empty() {
+        return out;
+    }
+    let plane = geometry.size[0] * geometry.size[1];
+    let groups = geometry.batch.div_ceil(ENOUGH.div_ceil(plane));
+    let together = geometry.batch.div_ceil(groups);
+    out.par_chunks_mut(together * geometry.out_image()).zip(x.par_chunks(together * geometry.image())).for_each_init(
+        Default::default,
+        |(input, output): &mut (Vec<f32>, Vec<f32>), (out, x)| {
+            let line = Line::new(geometry, x.len() / geometry.image());
+            line.lay_out(x, geometry, input);
+            output.resize(geometry.out_channels * line.outputs, 0.0);
+            arch.dispatch(Sums { input, weight: turned_weight, bias, geometry, line: &line, output });
+            line.pick_up(output, geometry, out);
+        },
+    );
+    out
+}
+
+/// How the images of a group lie in one row.
+struct Line {
+    /// From one row of an image to the next: its width and the zeros between, which serve both.
+    pitch: usize,
+    /// From one image to the next.
+    image_pitch: usize,
+    /// Outputs computed per channel, a whole number of the widest blocks.
+    outputs: usize,
+    /// Inputs per channel.
+    inputs: usize,
+}
+
+impl Line {
+    fn new(geometry: &Geometry, images: usize) -> Line {
+        let pitch = geometry.size[1] + geometry.padding[1];
+        let image_pitch = (geometry.size[0] + geometry.padding[0]) * pitch;
+        let outputs = (images * image_pitch).next_multiple_of(16 * VECTORS);
+        let inputs = outputs + (geometry.kernel[0] - 1) * pitch + geometry.kernel[1] - 1;
+        Line { pitch, image_pitch, outputs, inputs }
+    }
+
+    fn lay_out(&self, x: &[f32], geometry: &Geometry, input: &mut Vec<f32>) {
+        // The zeros of a line of this length are still in place.
+        if input.len() != geometry.channels * self.inputs {
+            input.clear();
+            input.resize(geometry.channels * self.inputs, 0.0);
+        }
+        let [height, width] = geometry.size;
+        let lead = geometry.padding[0] * self.pitch + geometry.padding[1];
+        for (i, row) in x.chunks_exact(width).enumerate() {
+            let (image, channel, y) = (i / height / geometry.channels, i / height % geometry.channels, i % height);
+            let start = channel * self.inputs + lead + image * self.image_pitch + y * self.pitch;
+            input[start..start + width].copy_from_slice(row);
+        }
+    }
+
+    fn pick_up(&self, output: &[f32], geometry: &Geometry, out: &mut [f32]) {
+        let [height, width] = geometry.out;
+        for (i, row) in out.chunks_exact_mut(width).enumerate() {
+            let (image, channel, y) =
+                (i / height / geometry.out_channels, i / height % geometry.out_channels, i % height);
+            let start = channel * self.outputs + image * self.image_pitch + y * self.pitch;
+            row.copy_from_slice(&output[start..start + width]);
+        }
+    }
+}
+
+/// The same lines for n = 0, 1, .. up to $count, at most 8. Written out, because a loop would keep the sums in memory
+/// rather than in registers.
+macro_rules! each_channel {
+    ($count:expr, |$n:ident| $body:expr) => {
+        each_channel!(@ $count, $n, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $count:expr, $n:ident, $body:expr, $($i:literal)*) => {
+        $(if $i < $count {
+            let $n: usize = $i;
+            $body
+        })*
+    };
+}
+
+/// The sums over the patches, for every output of a line.
+struct Sums<'a> {
+    input: &'a [f32],
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+    geometry: &'a Geometry,
+    line: &'a Line,
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let o = self.geometry.out_channels;
+        for start in (0..self.line.outputs).step_by(VECTORS * S::F32_LANES) {
+            let mut channel = 0;
+            // As many sums as there are registers for: 32 with the widest vectors, else 16.
+            while S::F32_LANES >= 16 && channel + 8 <= o {
+                self.block::<S, 8>(simd, channel, start);
+                channel += 8;
+            }
+            while channel + 4 <= o {
+                self.block::<S, 4>(simd, channel, start);
+                channel += 4;
+            }
+            while channel < o {
+                self.block::<S, 1>(simd, channel, start);
+                channel += 1;
+            }
+        }
+    }
+}
+
+impl Sums<'_> {
+    /// Channels `channel..channel + N` of the outputs from `start` on.
+    #[inline(always)]
+    fn block<S: Simd, const N: usize>(&mut self, simd: S, channel: usize, start: usize) {
+        let (o, [kh, kw], span) = (self.geometry.out_channels, self.geometry.kernel, VECTORS * S::F32_LANES);
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; N];
+        if let Some(bias) = self.bias {
+            each_channel!(N, |n| sums[n] = [simd.splat_f32s(bias[channel + n]); VECTORS]);
+        }
+        let mut weights = self.weight.chunks_exact(o);
+        for input in self.input.chunks_exact(self.line.inputs) {
+            for ky in 0..kh {
+                let row = &input[start + ky * self.line.pitch..][..span + kw - 1];
+                for (kx, weights) in (0..kw).zip(&mut weights) {
+                    let (x, _) = S::as_simd_f32s(&row[kx..kx + span]);
+                    let x: [S::f32s; VECTORS] = [x[0], x[1], x[2]];
+                    let weights: &[f32; N] = weights[channel..].first_chunk().unwrap();
+                    each_channel!(N, |n| {
+                        let w = simd.splat_f32s(weights[n]);
+                        sums[n][0] = simd.mul_add_e_f32s(w, x[0], sums[n][0]);
+                        sums[n][1] = simd.mul_add_e_f32s(w, x[1], sums[n][1]);
+                        sums[n][2] = simd.mul_add_e_f32s(w, x[2], sums[n][2]);
+                    });
+                }
+            }
+        }
+        each_channel!(N, |n| {
+            let output = &mut self.output[(channel + n) * self.line.outputs + start..][..span];
+            let (output, _) = S::as_mut_simd_f32s(output);
+            (output[0], output[1], output[2]) = (sums[n][0], sums[n][1], sums[n][2]);
+        });
+    }
+}
