@@ -5,4 +5,5 @@ pub mod autograd;
 pub mod files;
 pub mod kernels;
 pub mod nn;
+pub mod optim;
 pub mod random;
