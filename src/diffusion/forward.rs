@@ -34,10 +34,7 @@ impl Transition {
 
     /// This transition followed by `next`: scales multiply, and `next` scales the noise that is there before adding its own.
     pub fn then(self, next: Transition) -> Transition {
-        Transition {
-            scale: next.scale * self.scale,
-            variance: next.scale * next.scale * self.variance + next.variance,
-        }
+        Transition { scale: next.scale * self.scale, variance: next.scale * next.scale * self.variance + next.variance }
     }
 }
 

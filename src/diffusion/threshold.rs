@@ -35,8 +35,10 @@ impl Threshold {
                 let per_sample = x0.shape().numel() / batch.max(1);
                 let values = x0.to_f64();
                 // at least 1: a sample within range is never stretched to fill it
-                let s: Vec<f64> =
-                    values.chunks_exact(per_sample).map(|sample| percentile_of_abs(sample, percentile).max(1.0)).collect();
+                let s: Vec<f64> = values
+                    .chunks_exact(per_sample)
+                    .map(|sample| percentile_of_abs(sample, percentile).max(1.0))
+                    .collect();
                 // dividing first makes the clipping the same for all samples: clip(x, -s, s) / s = clip(x / s, -1, 1)
                 let mut shape = vec![1; x0.shape().len()];
                 shape[0] = batch;

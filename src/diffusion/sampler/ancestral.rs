@@ -9,11 +9,7 @@ use crate::diffusion::{Denoiser, Posterior};
 /// ```text
 /// x_s = mu_tilde(x_t, x_hat_0) + sqrt(beta_tilde^(1 - gamma) beta^gamma) z,    z ~ N(0, I), none in the last step
 /// ```
-pub(super) fn run<D: Denoiser + ?Sized>(
-    run: &mut Run<D>,
-    mut x: Tensor,
-    gamma: f64,
-) -> Result<Tensor, SampleError> {
+pub(super) fn run<D: Denoiser + ?Sized>(run: &mut Run<D>, mut x: Tensor, gamma: f64) -> Result<Tensor, SampleError> {
     for (index, t, s) in run.steps() {
         let (x0, _) = run.estimate(index, t, &x)?;
         let posterior = Posterior::between(run.schedule(), s, t);
