@@ -122,6 +122,21 @@ impl Gradients {
         self.0.remove(&leaf.node.as_ref()?.id)
     }
 
+    /// As [`Gradients::get`], to be changed in place.
+    pub fn get_mut(&mut self, leaf: &Tensor) -> Option<&mut Array> {
+        self.0.get_mut(&leaf.node.as_ref()?.id)
+    }
+
+    /// Sets the gradient with respect to a leaf and returns the one it had. Panics if `leaf` has no history, or if its
+    /// shape or dtype differs from the gradient's.
+    #[track_caller]
+    pub fn insert(&mut self, leaf: &Tensor, grad: Array) -> Option<Array> {
+        assert_eq!(leaf.shape(), grad.shape(), "insert: leaf and gradient differ in shape");
+        assert_eq!(leaf.dtype(), grad.dtype(), "insert: leaf and gradient differ in dtype");
+        let node = leaf.node.as_ref().expect("insert: a constant has no gradient");
+        self.0.insert(node.id, grad)
+    }
+
     /// How many leaves were reached.
     pub fn len(&self) -> usize {
         self.0.len()

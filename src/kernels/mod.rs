@@ -10,6 +10,7 @@
 mod arithmetic;
 pub mod cpu;
 mod elementwise;
+mod exp;
 
 pub(crate) use arithmetic::runs;
 pub use elementwise::{Binary, Unary};

@@ -1,0 +1,115 @@
+//! Sums and maxima of a slice, in an order that suits vector units and keeps rounding errors small.
+//!
+//! Neighbours go to different lanes; lanes are joined after every block, and blocks are added in f64. The error grows
+//! with the length of a block, not of the slice.
+
+use crate::array::Element;
+
+const LANES: usize = 32;
+const BLOCK: usize = 64 * LANES;
+
+/// The larger of two numbers, NaN if either is.
+#[inline(always)]
+pub(super) fn larger<T: Element>(a: T, b: T) -> T {
+    if b > a || b.is_nan() { b } else { a }
+}
+
+#[inline(always)]
+fn join<T: Element>(mut lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = f(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Sum of f(x) over a slice.
+#[inline(always)]
+pub(super) fn sum<T: Element>(x: &[T], f: impl Fn(T) -> T) -> f64 {
+    let mut total = 0.0;
+    for block in x.chunks(BLOCK) {
+        let mut lanes = [T::zero(); LANES];
+        let (rows, rest) = block.as_chunks::<LANES>();
+        for row in rows {
+            for i in 0..LANES {
+                lanes[i] += f(row[i]);
+            }
+        }
+        for (lane, &x) in lanes.iter_mut().zip(rest) {
+            *lane += f(x);
+        }
+        total += join(lanes, |a, b| a + b).f64();
+    }
+    total
+}
+
+/// Sum of f(a, b) over two slices of one length.
+#[inline(always)]
+pub(super) fn sum2<T: Element>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> f64 {
+    let mut total = 0.0;
+    for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
+        let mut lanes = [T::zero(); LANES];
+        let ((a_rows, a_rest), (b_rows, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for (a, b) in a_rows.iter().zip(b_rows) {
+            for i in 0..LANES {
+                lanes[i] += f(a[i], b[i]);
+            }
+        }
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
+            *lane += f(a, b);
+        }
+        total += join(lanes, |a, b| a + b).f64();
+    }
+    total
+}
+
+/// The largest number of a slice; negative infinity if it is empty, NaN if any is NaN.
+#[inline(always)]
+pub(super) fn max<T: Element>(x: &[T]) -> T {
+    let mut lanes = [T::neg_infinity(); LANES];
+    let (rows, rest) = x.as_chunks::<LANES>();
+    for row in rows {
+        for i in 0..LANES {
+            lanes[i] = larger(lanes[i], row[i]);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = larger(*lane, x);
+    }
+    join(lanes, larger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sums_and_maxima_match_plain_loops(x in prop::collection::vec(-1e3_f64..1e3, 0..5000)) {
+            let plain: f64 = x.iter().map(|v| v * v).sum();
+            prop_assert!((sum(&x, |v| v * v) - plain).abs() <= 1e-12 * plain);
+            prop_assert!((sum2(&x, &x, |a, b| a * b) - plain).abs() <= 1e-12 * plain);
+            prop_assert_eq!(max(&x), x.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        }
+    }
+
+    #[test]
+    fn nan_is_never_lost() {
+        for at in 0..70 {
+            let mut x = vec![1.0_f32; 70];
+            x[at] = f32::NAN;
+            assert!(max(&x).is_nan(), "at {at}");
+        }
+    }
+
+    #[test]
+    fn a_long_sum_of_f32_keeps_its_digits() {
+        let x = vec![0.1_f32; 10_000_000];
+        let truth = 10_000_000.0 * f64::from(0.1_f32);
+        assert!((sum(&x, |v| v) - truth).abs() < 1e-6 * truth);
+    }
+}
