@@ -99,7 +99,7 @@ proptest! {
     // B2  averaged over x_t ~ q(x_t | x_0), the posterior is q(x_s | x_0): it undoes what A3 did, for any s < t
     #[test]
     fn b2_undoes_the_transition(a in 0.0..1.0, b in 0.0..1.0, x0 in -1.0..1.0) {
-        prop_assume!((a - b as f64).abs() > 1e-6);
+        prop_assume!(f64::abs(a - b) > 1e-6);
         let (s, t) = (f64::min(a, b), f64::max(a, b));
         let schedule = ScheduleConfig::Cosine.build();
         let q = Posterior::between(&schedule, s, t);

@@ -145,7 +145,7 @@ proptest! {
         prop_assert!(kl(m1, v1, m2, v2) >= 0.0);
         prop_assert!(kl(m1, v1, m1 + 1e-3, v1) > 0.0);
         prop_assert!(kl(m1, v1, m1, v1 + 1e-3) > 0.0);
-        let by_definition = 0.5 * (v2 - v1 + (v1 - v2).exp() - 1.0 + (m1 - m2 as f64).powi(2) / v2.exp());
+        let by_definition = 0.5 * (v2 - v1 + f64::exp(v1 - v2) - 1.0 + f64::powi(m1 - m2, 2) / f64::exp(v2));
         assert_close(kl(m1, v1, m2, v2), by_definition, 1e-12);
     }
 
@@ -171,7 +171,7 @@ proptest! {
         let snr = schedule.log_snr(t).exp();
         let simple = |target| loss_of_estimate(&schedule, t, x0, eps, x0_hat, target, Weighting::Simple);
         let of_x0 = simple(Target::X0);
-        assert_close(of_x0, (x0 - x0_hat as f64).powi(2), 1e-12);
+        assert_close(of_x0, f64::powi(x0 - x0_hat, 2), 1e-12);
         assert_close(simple(Target::Eps) / snr, of_x0, 1e-9);
         assert_close(simple(Target::V) / (snr + 1.0), of_x0, 1e-9);
     }
@@ -181,7 +181,7 @@ proptest! {
     fn c5_a_weighting_means_the_same_for_every_target(x0 in -1.0..1.0, eps in -4.0..4.0, x0_hat in -1.0..1.0, t in 0.01..0.99) {
         let schedule = ScheduleConfig::Linear.build();
         let snr = schedule.log_snr(t).exp();
-        let squared = (x0 - x0_hat as f64).powi(2);
+        let squared = f64::powi(x0 - x0_hat, 2);
         for (weighting, weight) in [
             (Weighting::Snr, snr),
             (Weighting::TruncatedSnr, snr.max(1.0)),

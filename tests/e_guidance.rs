@@ -108,7 +108,7 @@ proptest! {
     // E2  linear in w: eps_tilde(w) = eps(null) + w (eps(c) - eps(null)); and nothing happens if c says nothing
     #[test]
     fn e2_is_linear_in_the_weight(w in -2.0..20.0, c in -2.0..2.0, null in -2.0..2.0) {
-        assert_close(echo(w, c, null).0, null + w * (c - null as f64), 1e-12);
+        assert_close(echo(w, c, null).0, null + w * (c - null), 1e-12);
         assert_close(echo(w, c, c).0, c, 1e-13);
     }
 
