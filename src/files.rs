@@ -78,6 +78,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     result.map_err(|e| FileError::new("write", path, e))
 }
 
+/// An error unless files can be made in `folder`; leaves nothing there.
+pub fn check_writable(folder: &Path) -> Result<(), FileError> {
+    let probe = folder.join(format!(".imagen-{}-probe.tmp", std::process::id()));
+    let made = File::create(&probe).map_err(|e| FileError::new("write to", folder, e));
+    // Best effort: a probe that cannot be removed could not have been made.
+    let _ = fs::remove_file(&probe);
+    made.map(drop)
+}
+
 /// Makes a rename or a new file within `folder` survive a power cut, where the system can do that.
 pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
     #[cfg(unix)]

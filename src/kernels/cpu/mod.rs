@@ -2,3 +2,7 @@
 
 /// The processor as a device.
 pub struct Cpu;
+
+mod conv;
+mod gemm;
+mod matmul;

@@ -1,0 +1,98 @@
+//! What a stage is made from.
+
+use crate::diffusion::{Sampling, ScheduleConfig, Target, Weighting};
+use crate::text::TextEncoderConfig;
+use crate::unet::UNetConfig;
+use serde::{Deserialize, Serialize};
+
+/// A diffusion model as its weights carry it: all that sampling needs to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageConfig {
+    /// [C, H, W] of its images.
+    pub image: [usize; 3],
+    /// The text encoder, if it takes text.
+    pub text: Option<TextEncoderConfig>,
+    /// The network.
+    pub unet: UNetConfig,
+    /// Schedule, target and weighting of the loss.
+    pub diffusion: DiffusionConfig,
+    /// How it is sampled unless told otherwise.
+    pub sampling: SamplingConfig,
+}
+
+/// Schedule, target and weighting of a diffusion model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffusionConfig {
+    /// The noise schedule (A4).
+    pub schedule: ScheduleConfig,
+    /// What the network predicts (C5).
+    pub target: Target,
+    /// How the loss is weighted over noise levels (C5).
+    #[serde(default)]
+    pub weighting: Weighting,
+    /// Share of training examples whose text is dropped, so that the model can be guided without a classifier (E2).
+    #[serde(default = "default_drop_text")]
+    pub drop_text: f64,
+}
+
+/// What Imagen uses.
+fn default_drop_text() -> f64 {
+    0.1
+}
+
+/// How a model is sampled unless told otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingConfig {
+    /// Guidance weight w of (E2): 1 is none.
+    pub guidance: f64,
+    /// Sampler, steps and thresholding.
+    pub method: Sampling,
+}
+
+impl StageConfig {
+    /// An error naming the first entry that is wrong.
+    pub fn validate(&self) -> Result<(), String> {
+        self.unet.validate().map_err(|e| e.to_string())?;
+        self.diffusion.validate()?;
+        self.sampling.method.check().map_err(|e| e.to_string())?;
+        if !self.sampling.guidance.is_finite() {
+            return Err(format!("sampling.guidance must be a number, not {}", self.sampling.guidance));
+        }
+        match (&self.text, &self.unet.text) {
+            (None, None) => {}
+            (None, Some(_)) => return Err("unet.text is there, but no [text] encoder for it".into()),
+            (Some(_), None) => return Err("there is a [text] encoder, but the network takes no text: add [unet.text]".into()),
+            (Some(encoder), Some(text)) => {
+                let dim = encoder.build().map_err(|e| e.to_string())?.dim();
+                if dim != text.dim {
+                    return Err(format!("unet.text.dim is {}, but the text encoder gives {dim} features a token", text.dim));
+                }
+            }
+        }
+        let ([channels, height, width], divisor) = (self.image, self.unet.size_divisor());
+        let fits = channels == self.unet.image_channels && height % divisor == 0 && width % divisor == 0;
+        if !fits || height == 0 || width == 0 {
+            return Err(format!(
+                "images of {channels}x{height}x{width} do not fit the network: it takes {} channels and sides divisible by {divisor}",
+                self.unet.image_channels
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl DiffusionConfig {
+    fn validate(&self) -> Result<(), String> {
+        if !(0.0..=1.0).contains(&self.drop_text) {
+            return Err(format!("diffusion.drop_text must be between 0 and 1, not {}", self.drop_text));
+        }
+        match self.weighting {
+            Weighting::MinSnr { gamma } if !(gamma > 0.0 && gamma.is_finite()) => {
+                Err(format!("diffusion.weighting.gamma must be above 0, not {gamma}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! A text-to-image model as one thing: a text encoder, a U-Net, a noise schedule and a sampler.
+//!
+//! This is the base stage of Imagen's cascade.
+
+pub mod bundled;
+mod config;
+mod text_to_image;
+
+pub use config::{DiffusionConfig, SamplingConfig, StageConfig};
+pub use text_to_image::{ModelError, Request, TextToImage};

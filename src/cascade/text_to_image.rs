@@ -1,0 +1,176 @@
+//! From prompts to images.
+
+use super::{SamplingConfig, StageConfig};
+use crate::array::DType;
+use crate::autograd::Tensor;
+use crate::diffusion::{ClassifierFree, DiscreteSchedule, Guided, Images, SampleError, Sampler, Sampling, Schedule, Step};
+use crate::nn::{Init, Parameters, Weights, WeightsError};
+use crate::text::{TextBatch, TextEncoder, TextError};
+use crate::unet::{Condition, UNet};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A text-to-image model of one stage.
+pub struct TextToImage {
+    encoder: Option<Arc<dyn TextEncoder>>,
+    unet: UNet,
+    parameters: Parameters,
+    schedule: DiscreteSchedule,
+    config: StageConfig,
+}
+
+/// What is to be drawn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// What the images should show. Without a text encoder they only say how many rows there are.
+    pub prompts: Vec<String>,
+    /// Images a prompt.
+    pub count: usize,
+    /// Guidance weight w (E2): 1 is none.
+    pub guidance: f64,
+    /// Sampler, steps and thresholding.
+    pub sampling: Sampling,
+    /// The noise of an image is keyed by the seed and the image's number.
+    pub seed: u64,
+    /// Number of the first image.
+    #[serde(default)]
+    pub first: u64,
+    /// Whether numbers run on from prompt to prompt, so that all noises differ. Otherwise every prompt begins at `first`
+    /// again and gets the same noises, which shows what the words alone do.
+    #[serde(default)]
+    pub one_noise_each: bool,
+}
+
+/// A model that cannot be made, loaded or sampled.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The weights cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The config in the weights cannot be used, or there is none.
+    #[error("{0}")]
+    Config(String),
+    /// A prompt cannot be used.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// It was asked to stop.
+    #[error("stopped")]
+    Stopped,
+    /// Sampling failed or was stopped.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+}
+
+
+
+
+impl TextToImage {
+    /// Images sampled at once: enough to fill the cores, few enough for any memory.
+    pub const BATCH: usize = 16;
+
+    /// A model with first values drawn from `seed`.
+    pub fn new(config: StageConfig, seed: u64) -> Result<TextToImage, ModelError> {
+        config.validate().map_err(ModelError::Config)?;
+        let init = Init::new(seed, DType::F32);
+        let unet = UNet::new(config.unet.clone(), &init).map_err(|e| ModelError::Config(e.to_string()))?;
+        Ok(TextToImage {
+            encoder: config.text.as_ref().map(|t| t.build()).transpose()?,
+            unet,
+            parameters: init.parameters(),
+            schedule: config.diffusion.schedule.build(),
+            config,
+        })
+    }
+
+    /// The model of a weights file, as training writes it.
+    pub fn load(path: &Path) -> Result<TextToImage, ModelError> {
+        TextToImage::from_weights(&Weights::read(path)?)
+    }
+
+    /// The model of weights that carry their config as the metadata entry "stage".
+    pub fn from_weights(weights: &Weights) -> Result<TextToImage, ModelError> {
+        let missing = || ModelError::Config("these weights are not of a diffusion model: they lack the metadata entry \"stage\"".into());
+        let json = weights.metadata.get("stage").ok_or_else(missing)?;
+        let config = serde_json::from_str(json)
+            .map_err(|e| ModelError::Config(format!("the metadata entry \"stage\" of the weights cannot be understood: {e}")))?;
+        let model = TextToImage::new(config, 0)?;
+        model.parameters.load(weights)?;
+        Ok(model)
+    }
+
+    /// What the model was made from.
+    pub fn config(&self) -> &StageConfig {
+        &self.config
+    }
+
+    /// The network.
+    pub fn unet(&self) -> &UNet {
+        &self.unet
+    }
+
+    /// The parameters of the network.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The noise schedule.
+    pub fn schedule(&self) -> &dyn Schedule {
+        &self.schedule
+    }
+
+    /// [C, H, W] of its images.
+    pub fn image_size(&self) -> [usize; 3] {
+        self.config.image
+    }
+
+    /// A request for one image a prompt, as the model is sampled by default.
+    pub fn request(&self, prompts: Vec<String>) -> Request {
+        let SamplingConfig { guidance, method } = self.config.sampling;
+        Request { prompts, count: 1, guidance, sampling: method, seed: 0, first: 0, one_noise_each: false }
+    }
+
+    /// The condition of a batch of captions, one an image; `None` if the model takes no text.
+    pub fn encode(&self, captions: &[String]) -> Result<Option<Condition>, TextError> {
+        let Some(encoder) = &self.encoder else { return Ok(None) };
+        let embeddings = captions.iter().map(|c| encoder.encode(c)).collect::<Result<Vec<_>, _>>()?;
+        let batch = TextBatch::pad(&embeddings);
+        Ok(Some(Condition::new(batch.tokens, batch.mask)))
+    }
+
+    /// Draws `count` images for every prompt: [prompts * count, C, H, W] in [-1, 1], prompt by prompt. `progress` is
+    /// called at every step of every batch of images.
+    pub fn sample(&self, request: &Request, progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>) -> Result<Tensor, ModelError> {
+        let count = request.count as u64;
+        let mut jobs: Vec<(&String, u64)> = Vec::new();
+        for (row, prompt) in request.prompts.iter().enumerate() {
+            let first = request.first + if request.one_noise_each { row as u64 * count } else { 0 };
+            jobs.extend((first..first + count).map(|number| (prompt, number)));
+        }
+        let mut batches = Vec::new();
+        for jobs in jobs.chunks(TextToImage::BATCH) {
+            let captions: Vec<String> = jobs.iter().map(|(p, _)| (*p).clone()).collect();
+            let seeds: Vec<(u64, u64)> = jobs.iter().map(|&(_, i)| (request.seed, i)).collect();
+            let condition = Guided { condition: self.encode(&captions)?, null: None };
+            // Without text both are the same network asked the same: once is enough.
+            let weight = if condition.condition.is_some() { request.guidance } else { 1.0 };
+            let sampler = Sampler {
+                schedule: &self.schedule,
+                denoiser: &ClassifierFree { denoiser: &self.unet, weight },
+                target: self.config.diffusion.target,
+                condition: &condition,
+                settings: request.sampling,
+            };
+            let images = Images { size: self.config.image, dtype: DType::F32, seeds: &seeds };
+            batches.push(sampler.sample(&images, progress)?);
+        }
+        Ok(match batches.len() {
+            0 => {
+                let [c, h, w] = self.config.image;
+                Tensor::from_f64([0, c, h, w], &[], DType::F32)
+            }
+            _ => crate::autograd::concat(&batches.iter().collect::<Vec<_>>(), 0),
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! The subcommands. Data goes to stdout, progress and messages to stderr.
+//!
+//! Exit codes: 0 done; 1 failure; 2 wrong usage; 130 interrupted after a checkpoint was written.
+
+mod bench;
+mod eval;
+mod info;
+mod model;
+mod sample;
+mod train;
+
+use clap::{Args, Parser, Subcommand};
+use imagen::array::Device;
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Text-to-image diffusion in the manner of Imagen, from scratch.
+#[derive(Parser)]
+#[command(name = "imagen", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Draw images from sentences.
+    Sample(sample::SampleArgs),
+    /// Train a model from a config.
+    Train(train::TrainArgs),
+    /// Measure how well a model draws what it is asked for.
+    Eval(eval::EvalArgs),
+    /// Time a training step and a forward pass of a reference workload.
+    Bench(bench::BenchArgs),
+    /// Show devices and models.
+    Info(info::InfoArgs),
+}
+
+/// Flags that every command has.
+#[derive(Args, Clone)]
+struct Common {
+    /// Where to compute: cpu, gpu or auto (a GPU if there is one this version can use, else the CPU)
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: DeviceChoice,
+    /// CPU threads to use [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum DeviceChoice {
+    Auto,
+    Cpu,
+    Gpu,
+}
+
+/// What a command ends with, or the message it fails with.
+type Result<T = ExitCode> = std::result::Result<T, Failure>;
+
+/// A message for the user.
+struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+fn fail<T>(message: impl Display) -> Result<T> {
+    Err(Failure(message.to_string()))
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Sample(args) => sample::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Info(args) => info::run(&args),
+    };
+    result.unwrap_or_else(|Failure(message)| {
+        note(format!("error: {message}"));
+        ExitCode::FAILURE
+    })
+}
+
+impl Common {
+    /// Sets the number of threads and says which device to use.
+    fn prepare(&self) -> Result<Device> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
+        }
+        match self.device {
+            DeviceChoice::Cpu | DeviceChoice::Auto => Ok(Device::Cpu),
+            DeviceChoice::Gpu => fail("this version computes on the CPU only; use --device cpu or leave the flag out"),
+        }
+    }
+}
+
+/// A line to stdout. A reader that has gone away ends the program quietly, as it does for other command-line tools.
+fn print(line: impl Display) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// A line to stderr; if nobody reads it, so be it.
+fn note(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,286 @@
+//! `imagen sample`
+
+use super::{Common, Failure, Result, fail, model, note, print};
+use clap::Args;
+use imagen::autograd::Tensor;
+use imagen::cascade::{Request, TextToImage};
+use imagen::diffusion::Step;
+use imagen::picture::{self, Layout, Picture, Text, frames, grid, strip, terminal};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Draw images from sentences.
+///
+/// One prompt gives a square grid, several give a row each. The same command with the same seed draws the same images.
+#[derive(Args)]
+pub struct SampleArgs {
+    /// What to draw, such as "a handwritten seven"
+    #[arg(required_unless_present = "from")]
+    prompts: Vec<String>,
+    /// Images a prompt [default: 16 for one prompt, 8 for several]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    count: Option<u32>,
+    /// Steps of the sampler [default: as the model says]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    steps: Option<u32>,
+    /// How strongly the words guide: 0 ignores them, 1 is plain, more exaggerates [default: as the model says]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// Chooses the noise that the images grow from
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A PNG file, or a folder for one file an image [default: a new PNG named after the prompt]
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+    /// Replace files that exist
+    #[arg(long)]
+    force: bool,
+    /// Show the way from noise to image as a filmstrip: above x_t, below the model's guess of the image
+    #[arg(long)]
+    strip: bool,
+    /// A bundled model, a .safetensors file or the folder of a run
+    #[arg(long, default_value = "mnist")]
+    model: String,
+    /// Repeat the settings an image was drawn with
+    #[arg(long, value_name = "PNG", conflicts_with = "prompts")]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Frames of a filmstrip.
+const FRAMES: usize = 12;
+
+/// Where the images go: whole into one file, or one by one into a folder.
+enum Target {
+    File(PathBuf),
+    Folder(PathBuf),
+}
+
+pub fn run(args: &SampleArgs) -> Result {
+    args.common.prepare()?;
+    let found = model::find(&args.model)?;
+    let model = found.text_to_image()?;
+    let request = request(args, &model, &found.digest)?;
+    let target = target(args, &request)?;
+
+    let start = Instant::now();
+    let batches = request.prompts.len() * request.count;
+    let bar = progress_bar(args.common.quiet, request.sampling.steps * batches.div_ceil(TextToImage::BATCH));
+    let wanted = frames(request.sampling.steps, FRAMES);
+    let mut films: Vec<(Vec<Picture>, Vec<Picture>)> = Vec::new();
+    let images = model.sample(&request, &mut |step| {
+        bar.inc(1);
+        if args.strip {
+            film(&step, &wanted, &mut films);
+        }
+        ControlFlow::Continue(())
+    })?;
+    bar.finish_and_clear();
+    let seconds = start.elapsed().as_secs_f64();
+
+    let pictures = Picture::from_array(images.array());
+    let mut text = texts(&request, &found.origin, &found.digest);
+    let written = match target {
+        Target::File(path) => {
+            let picture = if args.strip { filmstrip(&films, &request) } else { sheet(&pictures, &request) };
+            text.insert("request".into(), serde_json::to_string(&request)?);
+            picture::write(&path, &picture, &text)?;
+            preview(&picture, args);
+            vec![path]
+        }
+        Target::Folder(folder) => {
+            let paths = file_names(&folder, &request);
+            for (i, (path, picture)) in paths.iter().zip(&pictures).enumerate() {
+                let single = single(&request, i);
+                text.insert("request".into(), serde_json::to_string(&single)?);
+                text.insert("prompt".into(), single.prompts[0].clone());
+                picture::write(path, picture, &text)?;
+            }
+            paths
+        }
+    };
+    if args.common.json {
+        print(serde_json::json!({ "files": written, "seconds": seconds, "request": request, "model": found.origin, "sha256": found.digest }));
+    } else {
+        written.iter().for_each(|path| print(path.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The request the flags describe, on top of the model's defaults or of the image named by --from.
+fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Request> {
+    let mut request = match &args.from {
+        None => Request { count: if args.prompts.len() == 1 { 16 } else { 8 }, ..model.request(args.prompts.clone()) },
+        Some(path) => {
+            let (_, text) = picture::read(path)?;
+            let json = text.get("request").ok_or_else(|| Failure(format!("{} was not drawn by this program: it has no settings in it", path.display())))?;
+            if text.get("model sha256").is_some_and(|d| d != digest) {
+                note("note: that image was drawn by another model; the same settings will draw something else");
+            }
+            serde_json::from_str(json).map_err(|e| Failure(format!("{}: its settings cannot be understood: {e}", path.display())))?
+        }
+    };
+    if let Some(count) = args.count {
+        request.count = count as usize;
+    }
+    if let Some(steps) = args.steps {
+        request.sampling.steps = steps as usize;
+    }
+    if let Some(guidance) = args.guidance {
+        request.guidance = guidance;
+    }
+    if let Some(seed) = args.seed {
+        request.seed = seed;
+    }
+    if args.strip {
+        request.count = 1;
+    }
+    if !request.guidance.is_finite() {
+        return fail(format!("--guidance must be a number, not {}", request.guidance));
+    }
+    // Before anything is drawn: a prompt without words, or with too many.
+    model.encode(&request.prompts)?;
+    Ok(request)
+}
+
+/// Where to write, checked before anything is drawn.
+fn target(args: &SampleArgs, request: &Request) -> Result<Target> {
+    let is_png = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+    let exists = |p: &Path| Failure(format!("{} exists; choose another name, or add --force to replace it", p.display()));
+    let target = match &args.out {
+        None => Target::File(unused_name(request)?),
+        Some(path) if is_png(path) => {
+            if path.exists() && !args.force {
+                return Err(exists(path));
+            }
+            Target::File(path.clone())
+        }
+        Some(_) if args.strip => return fail("a filmstrip is one picture: let --out end in .png"),
+        Some(folder) => {
+            imagen::files::create_folder(folder)?;
+            if let Some(old) = file_names(folder, request).iter().find(|p| p.exists() && !args.force) {
+                return Err(exists(old));
+            }
+            Target::Folder(folder.clone())
+        }
+    };
+    // Found out now rather than after minutes of drawing.
+    let folder = match &target {
+        Target::File(path) => path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+        Target::Folder(folder) => folder,
+    };
+    imagen::files::check_writable(folder)?;
+    Ok(target)
+}
+
+/// A PNG in the current folder named after the first prompt; a number is added if there is one of that name.
+fn unused_name(request: &Request) -> Result<PathBuf> {
+    let stem = slug(&request.prompts[0]);
+    let numbered = (2..10_000).map(|i| format!("{stem}-{i}.png"));
+    let name = std::iter::once(format!("{stem}.png")).chain(numbered).find(|n| !Path::new(n).exists());
+    name.map(PathBuf::from).ok_or_else(|| Failure(format!("there are thousands of images named {stem}; name one with --out")))
+}
+
+/// A prompt as part of a file name.
+fn slug(prompt: &str) -> String {
+    let words: Vec<String> = prompt
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|w| !w.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let mut slug = words.join("-");
+    let end = slug.char_indices().map(|(i, _)| i).take_while(|&i| i <= 60).last().unwrap_or(0);
+    if slug.len() > 60 {
+        slug.truncate(end);
+    }
+    if slug.is_empty() { "image".to_string() } else { slug }
+}
+
+/// One file an image: row, prompt, number.
+fn file_names(folder: &Path, request: &Request) -> Vec<PathBuf> {
+    let mut names = Vec::new();
+    for (row, prompt) in request.prompts.iter().enumerate() {
+        for i in 0..request.count {
+            names.push(folder.join(format!("{:03}-{}-seed{}-{i:03}.png", row + 1, slug(prompt), request.seed)));
+        }
+    }
+    names
+}
+
+/// The request that draws image i of `request` alone.
+fn single(request: &Request, i: usize) -> Request {
+    Request {
+        prompts: vec![request.prompts[i / request.count].clone()],
+        count: 1,
+        first: request.first + (i % request.count) as u64,
+        ..request.clone()
+    }
+}
+
+fn texts(request: &Request, origin: &str, digest: &str) -> Text {
+    Text::from([
+        ("prompt".to_string(), request.prompts.join("; ")),
+        ("seed".to_string(), request.seed.to_string()),
+        ("model".to_string(), origin.to_string()),
+        ("model sha256".to_string(), digest.to_string()),
+        ("Software".to_string(), format!("imagen {}", env!("CARGO_PKG_VERSION"))),
+    ])
+}
+
+/// All images: a square for one prompt, a row for each of several.
+fn sheet(pictures: &[Picture], request: &Request) -> Picture {
+    let columns = match request.prompts.len() {
+        1 => (request.count as f64).sqrt().ceil() as usize,
+        _ => request.count,
+    };
+    grid(pictures, Layout::new(columns))
+}
+
+/// Keeps x_t and x_hat_0 of the wanted steps, one film an image.
+fn film(step: &Step<'_>, wanted: &[usize], films: &mut Vec<(Vec<Picture>, Vec<Picture>)>) {
+    if !wanted.contains(&step.index) {
+        return;
+    }
+    let pictures = |t: &Tensor| Picture::from_array(t.array());
+    let pairs = pictures(step.x_t).into_iter().zip(pictures(step.x0_hat));
+    // Every batch of images begins again at the first step.
+    let begins = step.index == wanted[0];
+    let count = step.x_t.shape()[0];
+    if begins {
+        films.extend((0..count).map(|_| (Vec::new(), Vec::new())));
+    }
+    let first = films.len() - count;
+    for (film, (x_t, x0_hat)) in films[first..].iter_mut().zip(pairs) {
+        film.0.push(x_t);
+        film.1.push(x0_hat);
+    }
+}
+
+/// The films of all prompts, one below the other.
+fn filmstrip(films: &[(Vec<Picture>, Vec<Picture>)], request: &Request) -> Picture {
+    let layout = Layout { enlarge: 3, ..Layout::new(request.sampling.steps.min(FRAMES)) };
+    let strips: Vec<Picture> = films.iter().map(|(x_t, x0_hat)| strip(x_t, x0_hat, layout)).collect();
+    grid(&strips, Layout { enlarge: 1, ..Layout::new(1) })
+}
+
+/// A small picture in the terminal, if there is one.
+fn preview(picture: &Picture, args: &SampleArgs) {
+    if terminal::supported() && !args.common.json && !args.common.quiet {
+        let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(80).min(100);
+        print(terminal::preview(picture, columns, terminal::Colours::of_terminal()));
+    }
+}
+
+fn progress_bar(quiet: bool, length: usize) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {percent}%  {eta} left").expect("the template is right");
+    ProgressBar::new(length as u64).with_style(style)
+}
+

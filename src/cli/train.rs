@@ -1,0 +1,149 @@
+//! `imagen train`
+
+use super::{Common, Result, fail, note, print};
+use clap::Args;
+use imagen::data::Dataset;
+use imagen::train::{
+    ClassifierTask, DataConfig, DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, Trainer,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Train a model from a config.
+///
+/// Everything of the run goes into one folder: config, metrics, sample grids, checkpoints, the finished model.
+/// Ctrl-C writes a checkpoint and ends; --resume continues as if nothing had happened.
+#[derive(Args)]
+pub struct TrainArgs {
+    /// The config, such as configs/mnist.toml
+    config: PathBuf,
+    /// Folder of the run [default: runs/NAME-OF-THE-CONFIG]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Continue the run in the folder from its newest checkpoint
+    #[arg(long)]
+    resume: bool,
+    /// Change an entry of the config: --set train.steps=100
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(args: &TrainArgs) -> Result {
+    args.common.prepare()?;
+    let config = RunConfig::read(&args.config, &args.overrides)?;
+    let name = args.config.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
+    let folder = RunFolder::new(args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name)));
+    let task: Box<dyn Task> = match config.clone() {
+        RunConfig::Diffusion(run) => {
+            let data = load(&run.data)?;
+            Box::new(DiffusionTask::new(run, data)?)
+        }
+        RunConfig::Classifier(run) => {
+            let data = load(&run.data)?;
+            Box::new(ClassifierTask::new(run, data)?)
+        }
+    };
+    let mut trainer = Trainer::new(&*task, &config, folder.clone(), args.resume)?;
+    let steps = config.train().steps;
+    if trainer.step() > steps {
+        return fail(format!("the run has {} steps already, more than the {steps} that were asked for", trainer.step()));
+    }
+    let mut display = Display::new(trainer.step(), steps, args.common.quiet);
+    display.note(&format!(
+        "{}: {} parameters, step {} of {steps}",
+        folder.path().display(),
+        task.parameters().count(),
+        trainer.step()
+    ));
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = stop.clone();
+    ctrlc::set_handler(move || {
+        if handler.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        note("\nstopping after this step and writing a checkpoint; press Ctrl-C again to stop at once");
+    })?;
+    let outcome = trainer.run(&stop, &mut |progress| display.show(progress))?;
+    display.finish();
+    match outcome {
+        Outcome::Interrupted(step) => {
+            note(format!("stopped at step {step} of {steps}; the same command with --resume continues"));
+            Ok(ExitCode::from(130))
+        }
+        Outcome::Finished => {
+            let last = Metrics::read(&folder.metrics())?.pop();
+            if args.common.json {
+                print(serde_json::json!({ "run": folder.path(), "model": folder.model(), "last": last }));
+            } else {
+                print(folder.model().display());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The data set of a run.
+pub(super) fn load(config: &DataConfig) -> Result<Dataset> {
+    let folder = config.folder.clone().unwrap_or_else(|| config.name.default_folder());
+    Ok(Dataset::load(config.name, &folder)?)
+}
+
+/// A progress bar on a terminal, plain lines elsewhere.
+struct Display {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    steps: u64,
+    last_line: Instant,
+    started: (Instant, u64),
+}
+
+const SECONDS_BETWEEN_LINES: u64 = 10;
+
+impl Display {
+    fn new(step: u64, steps: u64, quiet: bool) -> Display {
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left").expect("the template is right");
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| ProgressBar::new(steps).with_style(style).with_position(step));
+        Display { bar, quiet, steps, last_line: Instant::now(), started: (Instant::now(), step) }
+    }
+
+    fn show(&mut self, progress: Progress<'_>) {
+        match (progress, &self.bar) {
+            (Progress::Note(text), _) => self.note(text),
+            (Progress::Step(step, loss, rate), Some(bar)) => {
+                bar.set_message(format!("loss {loss:.4}  {rate:.0} images/s"));
+                bar.set_position(step);
+            }
+            (Progress::Step(step, loss, rate), None) => {
+                if !self.quiet && (self.last_line.elapsed().as_secs() >= SECONDS_BETWEEN_LINES || step == self.steps) {
+                    self.last_line = Instant::now();
+                    let (since, first) = self.started;
+                    let left = since.elapsed().as_secs_f64() / (step - first) as f64 * (self.steps - step) as f64;
+                    let left = Duration::from_secs(left as u64);
+                    note(format!("step {step}/{}  loss {loss:.4}  {rate:.0} images/s  {left:?} left", self.steps));
+                }
+            }
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None if !self.quiet => note(text),
+            None => {}
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

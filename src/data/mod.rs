@@ -1,0 +1,11 @@
+//! Data sets: reading them, the order in which training sees them, and the captions their images get.
+
+mod batches;
+mod captions;
+mod dataset;
+pub mod idx;
+
+pub use batches::Batches;
+pub use captions::{Captions, Split};
+pub use dataset::{DataError, Dataset, DatasetName, Images};
+pub use idx::{Idx, IdxError};

@@ -1,0 +1,76 @@
+//! Gaussians in closed form: density, divergence and the decoder of the last step (C2, C6). All numbers are f64 scalars;
+//! log-densities and divergences are in nats.
+
+use std::f64::consts::{LN_2, PI};
+
+/// log N(x; mean, variance), in nats. `variance` > 0.
+pub fn log_density(x: f64, mean: f64, variance: f64) -> f64 {
+    -0.5 * ((2.0 * PI * variance).ln() + (x - mean).powi(2) / variance)
+}
+
+/// KL(N(mean1, exp(log_variance1)) || N(mean2, exp(log_variance2))), in nats; never negative. (C2)
+///
+/// ```text
+/// KL = 1/2 (log v2 - log v1 + v1/v2 - 1 + (m1 - m2)^2 / v2)
+/// ```
+pub fn kl(mean1: f64, log_variance1: f64, mean2: f64, log_variance2: f64) -> f64 {
+    let d = log_variance1 - log_variance2;
+    // exp_m1(d) - d is v1/v2 - 1 - log(v1/v2) without the cancellation near d = 0
+    0.5 * (d.exp_m1() - d + (mean1 - mean2).powi(2) * (-log_variance2).exp())
+}
+
+/// The distribution function of N(0, 1), to full relative precision far into the lower tail.
+pub fn normal_cdf(z: f64) -> f64 {
+    let density = (-0.5 * z * z).exp() / (2.0 * PI).sqrt();
+    if z > 3.0 {
+        1.0 - normal_cdf(-z)
+    } else if z < -3.0 {
+        // the continued fraction 1/(x + 1/(x + 2/(x + 3/(x + ..)))) of Mills' ratio; 80 levels are enough from x = 3 on
+        let x = -z;
+        density / (1..80).rev().fold(x, |tail, k| x + f64::from(k) / tail)
+    } else {
+        // 1/2 + density (z + z^3/3 + z^5/(3 5) + ..): Marsaglia, Evaluating the Normal Distribution, 2004
+        let (mut term, mut sum, mut k) = (z, z, 1.0);
+        while sum + term != sum {
+            k += 2.0;
+            term *= z * z / k;
+            sum += term;
+        }
+        0.5 + density * sum
+    }
+}
+
+/// How many values a pixel of an 8-bit image can have.
+pub const LEVELS: usize = 256;
+
+/// The value in [-1, 1] of pixel level 0 .. 255.
+pub fn level_value(level: usize) -> f64 {
+    level as f64 / 127.5 - 1.0
+}
+
+/// log p(level | N(mean, std^2)) in nats: the mass of the Gaussian between half-way to the level below and half-way to
+/// the level above; the outermost levels take the tails, so the 256 probabilities sum to 1. (C6) DDPM eq. 13.
+///
+/// # Panics
+/// If `level` is not below 256 or `std` is not positive.
+#[track_caller]
+pub fn discretised_log_probability(level: usize, mean: f64, std: f64) -> f64 {
+    assert!(level < LEVELS, "level {level} of {LEVELS}");
+    assert!(std > 0.0, "standard deviation {std} is not positive");
+    let half_bin = 1.0 / 255.0;
+    let x = level_value(level);
+    let lower = if level == 0 { f64::NEG_INFINITY } else { (x - half_bin - mean) / std };
+    let upper = if level == LEVELS - 1 { f64::INFINITY } else { (x + half_bin - mean) / std };
+    // both ends in the upper tail: mirror them to where the distribution function keeps its digits
+    let mass = if lower > 0.0 { cdf(-lower) - cdf(-upper) } else { cdf(upper) - cdf(lower) };
+    mass.max(f64::MIN_POSITIVE).ln()
+}
+
+fn cdf(z: f64) -> f64 {
+    if z.is_infinite() { f64::from(u8::from(z > 0.0)) } else { normal_cdf(z) }
+}
+
+/// Nats of a whole image in bits per dimension: nats / (dimensions log 2).
+pub fn bits_per_dimension(nats: f64, dimensions: usize) -> f64 {
+    nats / (dimensions as f64 * LN_2)
+}

@@ -1,0 +1,27 @@
+//! The ancestral sampler: one draw from p(x_s | x_t) per step (D1).
+
+use super::{Run, SampleError};
+use crate::autograd::Tensor;
+use crate::diffusion::{Denoiser, Posterior};
+
+/// DDPM algorithm 2, in the form of Imagen eq. 6, from x = x_t at the first time:
+///
+/// ```text
+/// x_s = mu_tilde(x_t, x_hat_0) + sqrt(beta_tilde^(1 - gamma) beta^gamma) z,    z ~ N(0, I), none in the last step
+/// ```
+pub(super) fn run<D: Denoiser + ?Sized>(
+    run: &mut Run<D>,
+    mut x: Tensor,
+    gamma: f64,
+) -> Result<Tensor, SampleError> {
+    for (index, t, s) in run.steps() {
+        let (x0, _) = run.estimate(index, t, &x)?;
+        let posterior = Posterior::between(run.schedule(), s, t);
+        x = posterior.mean(&x0, &x);
+        if s > 0.0 {
+            let sigma = posterior.variance_between(gamma).sqrt();
+            x = &x + &(&run.images.noise(index) * sigma);
+        }
+    }
+    Ok(x)
+}

@@ -1,0 +1,258 @@
+//! Sampling: from noise to an image, along any grid of times t_0 > t_1 > .. > 0 (D1, D2, D4).
+//!
+//! Each sampler is a loop in a file of its own that reads like the paper's algorithm. What they share is here: the
+//! settings, the random numbers, and one estimate x_hat_0 per step, thresholded and watched.
+
+mod ancestral;
+mod ddim;
+
+pub use ddim::ddim_step;
+
+use super::{Denoiser, Levels, Schedule, Target, Threshold};
+use crate::array::DType;
+use crate::autograd::{Tensor, no_grad};
+use crate::random::{self, Purpose};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+
+/// How images are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampling {
+    /// How many steps, each one evaluation of the model; at least 1.
+    pub steps: usize,
+    /// Which algorithm.
+    pub sampler: SamplerKind,
+    /// What is done to x_hat_0 at every step.
+    pub threshold: Threshold,
+}
+
+/// A sampling algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SamplerKind {
+    /// One draw from the model's reverse process per step. (D1) DDPM algorithm 2; Imagen eq. 6.
+    Ancestral {
+        /// Variance of a step, in [0, 1]: 0 is beta_tilde, 1 is beta, between them in the logarithm.
+        gamma: f64,
+    },
+    /// The non-Markovian process. (D2) DDIM eq. 12.
+    Ddim {
+        /// How random, in [0, 1]: 0 is deterministic, 1 is the ancestral sampler with gamma = 0.
+        eta: f64,
+    },
+}
+
+impl Default for Sampling {
+    fn default() -> Sampling {
+        Sampling { steps: 50, sampler: SamplerKind::Ddim { eta: 0.0 }, threshold: Threshold::default() }
+    }
+}
+
+impl Sampling {
+    /// The evenly spaced times 1, 1 - 1/steps, .., 1/steps, 0.
+    pub fn times(&self) -> Vec<f64> {
+        (0..=self.steps).rev().map(|i| i as f64 / self.steps as f64).collect()
+    }
+
+    /// Whether every number is within its range; the first that is not is the error.
+    pub fn check(&self) -> Result<(), SampleError> {
+        let within = |name, value: f64, allowed, ok| match ok {
+            true => Ok(()),
+            false => Err(SampleError::Setting { name, value, allowed }),
+        };
+        within("steps", self.steps as f64, "at least 1", self.steps >= 1)?;
+        match self.sampler {
+            SamplerKind::Ancestral { gamma } => within("gamma", gamma, "from 0 to 1", (0.0..=1.0).contains(&gamma))?,
+            SamplerKind::Ddim { eta } => within("eta", eta, "from 0 to 1", (0.0..=1.0).contains(&eta))?,
+        }
+        match self.threshold {
+            Threshold::Dynamic { percentile: p } => {
+                within("percentile", p, "above 0, at most 100", p > 0.0 && p <= 100.0)
+            }
+            Threshold::None | Threshold::Static => Ok(()),
+        }
+    }
+}
+
+/// Why no images came of it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SampleError {
+    /// A number of [`Sampling`] is out of range.
+    #[error("sampling: {name} = {value} is not allowed; it must be {allowed}")]
+    Setting {
+        /// Which setting.
+        name: &'static str,
+        /// What it was.
+        value: f64,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// The estimate x_hat_0 has a NaN or an infinity.
+    #[error(
+        "sampling: the model's image estimate is not finite at step {} of {of} (t = {t:.4}); the model's weights or its \
+         condition are broken, or its numbers overflow",
+        index + 1
+    )]
+    NotFinite {
+        /// The step, from 0.
+        index: usize,
+        /// How many steps there are.
+        of: usize,
+        /// The time of the step.
+        t: f64,
+    },
+    /// The progress callback said to stop.
+    #[error("sampling: stopped at step {} of {of}", index + 1)]
+    Cancelled {
+        /// The step, from 0.
+        index: usize,
+        /// How many steps there are.
+        of: usize,
+    },
+}
+
+/// The images to be sampled: their size, and the keys of their random numbers. An image depends on its own key alone,
+/// not on the batch it is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Images<'a> {
+    /// [C, H, W]
+    pub size: [usize; 3],
+    /// What the model computes in.
+    pub dtype: DType,
+    /// (seed, index) of every image.
+    pub seeds: &'a [(u64, u64)],
+}
+
+impl Images<'_> {
+    /// x_T ~ N(0, I), [B, C, H, W].
+    pub fn start(&self) -> Tensor {
+        self.normal(Purpose::Start, 0)
+    }
+
+    /// z ~ N(0, I) of a sampler's step, [B, C, H, W].
+    pub fn noise(&self, step: usize) -> Tensor {
+        self.normal(Purpose::Sampler, step as u64)
+    }
+
+    fn normal(&self, purpose: Purpose, step: u64) -> Tensor {
+        let [c, h, w] = self.size;
+        let of_image = |&(seed, index): &(u64, u64)| random::normal(seed, purpose, step, index, c * h * w);
+        let values: Vec<f64> = self.seeds.iter().flat_map(of_image).collect();
+        Tensor::from_f64([self.seeds.len(), c, h, w], &values, self.dtype)
+    }
+}
+
+/// What the progress callback sees, once a step, after the model was asked.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    /// The step, from 0.
+    pub index: usize,
+    /// How many steps there are.
+    pub of: usize,
+    /// The time the step starts from.
+    pub t: f64,
+    /// The noised images at time t, [B, C, H, W].
+    pub x_t: &'a Tensor,
+    /// The model's estimate of the images, thresholded, [B, C, H, W].
+    pub x0_hat: &'a Tensor,
+    /// s of every sample: what dynamic thresholding divided by, 1 if nothing.
+    pub threshold: &'a [f64],
+}
+
+/// Called at every step; `ControlFlow::Break` stops the sampling.
+pub type Progress<'a> = dyn FnMut(Step<'_>) -> ControlFlow<()> + 'a;
+
+/// A model together with how it is sampled.
+pub struct Sampler<'a, D: Denoiser + ?Sized> {
+    /// The schedule the model was trained with.
+    pub schedule: &'a dyn Schedule,
+    /// The model.
+    pub denoiser: &'a D,
+    /// What the model predicts.
+    pub target: Target,
+    /// What the images should show.
+    pub condition: &'a D::Condition,
+    /// The algorithm and its numbers.
+    pub settings: Sampling,
+}
+
+impl<D: Denoiser + ?Sized> Sampler<'_, D> {
+    /// Images [B, C, H, W] from noise, in `settings.steps` even steps from t = 1 to 0. No gradients are recorded.
+    ///
+    /// # Errors
+    /// If a setting is out of range, x_hat_0 is not finite, or `progress` stops it.
+    pub fn sample(&self, images: &Images, progress: &mut Progress) -> Result<Tensor, SampleError> {
+        self.sample_from(images.start(), &self.settings.times(), images, progress)
+    }
+
+    /// Images from `x` [B, C, H, W] at time `times[0]`, along `times`. The noise of stochastic samplers is that of
+    /// `images`; `settings.steps` is not used.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    ///
+    /// # Panics
+    /// Unless `times` falls strictly from at most 1 to 0, and `x` has the shape that `images` says.
+    #[track_caller]
+    pub fn sample_from(
+        &self,
+        x: Tensor,
+        times: &[f64],
+        images: &Images,
+        progress: &mut Progress,
+    ) -> Result<Tensor, SampleError> {
+        self.settings.check()?;
+        assert!(
+            times.len() >= 2 && times.is_sorted_by(|t, s| t > s) && times[0] <= 1.0 && times.last() == Some(&0.0),
+            "sampling times must fall strictly from at most 1 to 0: {times:?}"
+        );
+        let [c, h, w] = images.size;
+        assert_eq!(**x.shape(), [images.seeds.len(), c, h, w], "sampling: the start does not fit the images");
+        let mut run = Run { sampler: self, images, times, progress };
+        no_grad(|| match self.settings.sampler {
+            SamplerKind::Ancestral { gamma } => ancestral::run(&mut run, x, gamma),
+            SamplerKind::Ddim { eta } => ddim::run(&mut run, x, eta),
+        })
+    }
+}
+
+/// One sampling under way: what every sampler's loop needs.
+struct Run<'a, 'p, D: Denoiser + ?Sized> {
+    sampler: &'a Sampler<'a, D>,
+    images: &'a Images<'a>,
+    times: &'a [f64],
+    progress: &'a mut Progress<'p>,
+}
+
+impl<'a, D: Denoiser + ?Sized> Run<'a, '_, D> {
+    /// (step, t, s) with s the time after t, in order.
+    fn steps(&self) -> impl Iterator<Item = (usize, f64, f64)> + use<'a, D> {
+        self.times.windows(2).enumerate().map(|(index, pair)| (index, pair[0], pair[1]))
+    }
+
+    /// The schedule.
+    fn schedule(&self) -> &'a dyn Schedule {
+        self.sampler.schedule
+    }
+
+    /// (x_hat_0, eps_hat) at x_t: the model is asked, x_hat_0 thresholded, and eps_hat computed from it, so that both
+    /// still make up x_t. (D4)
+    fn estimate(&mut self, index: usize, t: f64, x_t: &Tensor) -> Result<(Tensor, Tensor), SampleError> {
+        let Sampler { denoiser, target, condition, settings, .. } = self.sampler;
+        let of = self.times.len() - 1;
+        let t_of_each = vec![t; self.images.seeds.len()];
+        let levels = Levels::at(self.schedule(), &t_of_each, x_t.dtype());
+
+        let x0 = target.to_x0(&denoiser.predict(x_t, &t_of_each, condition), x_t, &levels);
+        if !x0.array().is_finite() {
+            return Err(SampleError::NotFinite { index, of, t });
+        }
+        let (x0, s) = settings.threshold.apply(&x0);
+        let eps = Target::X0.to_eps(&x0, x_t, &levels);
+        match (self.progress)(Step { index, of, t, x_t, x0_hat: &x0, threshold: &s }) {
+            ControlFlow::Continue(()) => Ok((x0, eps)),
+            ControlFlow::Break(()) => Err(SampleError::Cancelled { index, of }),
+        }
+    }
+}

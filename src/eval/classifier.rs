@@ -1,0 +1,135 @@
+//! A small convolutional classifier: the judge that says which class an image shows, and whose features Fréchet
+//! distances are measured on.
+
+use crate::array::{Array, DType};
+use crate::autograd::{Tensor, no_grad};
+use crate::nn::{Conv2d, GroupNorm, Init, Linear, Weights, WeightsError};
+use serde::{Deserialize, Serialize};
+
+/// The sizes of a [`Classifier`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierConfig {
+    /// Channels of the image.
+    pub image_channels: usize,
+    /// Height and width of the image.
+    pub image_size: usize,
+    /// Channels of each level; each level after the first has half the height and width (rounded up).
+    pub channels: Vec<usize>,
+    /// Numbers in the feature vector.
+    pub features: usize,
+    /// Classes to tell apart.
+    pub classes: usize,
+}
+
+/// A classifier that cannot be made or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ClassifierError {
+    /// The weights cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The config cannot be used, or there is none.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl ClassifierConfig {
+    /// An error naming the first entry that is wrong.
+    pub fn validate(&self) -> Result<(), ClassifierError> {
+        let sizes = [
+            ("image_channels", self.image_channels, 64),
+            ("image_size", self.image_size, 1024),
+            ("features", self.features, 4096),
+            ("classes", self.classes, 10_000),
+            ("channels (their number)", self.channels.len(), 8),
+        ];
+        let all = sizes.into_iter().chain(self.channels.iter().map(|&c| ("channels", c, 4096)));
+        for (key, size, most) in all {
+            if !(1..=most).contains(&size) {
+                return Err(ClassifierError::Config(format!("classifier.{key} must be between 1 and {most}, not {size}")));
+            }
+        }
+        match self.channels.iter().find(|&c| c % GROUPS != 0) {
+            Some(c) => Err(ClassifierError::Config(format!("classifier.channels must be divisible by {GROUPS}; {c} is not"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Groups of every group normalisation.
+const GROUPS: usize = 8;
+
+/// Levels of two 3x3 convolutions with group normalisation and SiLU, then one linear layer to the features and one to
+/// the classes.
+#[derive(Debug)]
+pub struct Classifier {
+    config: ClassifierConfig,
+    layers: Vec<(Conv2d, GroupNorm)>,
+    features: Linear,
+    logits: Linear,
+}
+
+impl Classifier {
+    /// Makes the network and its parameters, or says what is wrong with `config`.
+    pub fn new(config: ClassifierConfig, init: &Init) -> Result<Classifier, ClassifierError> {
+        config.validate()?;
+        let mut layers = Vec::new();
+        let (mut inputs, mut size) = (config.image_channels, config.image_size);
+        for (level, &outputs) in config.channels.iter().enumerate() {
+            let halve = level > 0;
+            for i in 0..2 {
+                let init = init.scope(format!("level.{level}.{i}"));
+                let stride = if halve && i == 0 { 2 } else { 1 };
+                let conv = Conv2d::new(&init.scope("conv"), inputs, outputs, 3, stride, 1);
+                layers.push((conv, GroupNorm::new(&init.scope("norm"), GROUPS, outputs)));
+                inputs = outputs;
+            }
+            size = if halve { size.div_ceil(2) } else { size };
+        }
+        let features = Linear::new(&init.scope("features"), inputs * size * size, config.features);
+        let logits = Linear::new(&init.scope("logits"), config.features, config.classes);
+        Ok(Classifier { config, layers, features, logits })
+    }
+
+    /// The classifier of weights that carry their config as the metadata entry "classifier".
+    pub fn from_weights(weights: &Weights) -> Result<Classifier, ClassifierError> {
+        let missing = "these weights are not of a classifier: they lack the metadata entry \"classifier\"";
+        let json = weights.metadata.get("classifier").ok_or_else(|| ClassifierError::Config(missing.into()))?;
+        let config = serde_json::from_str(json).map_err(|e| {
+            ClassifierError::Config(format!("the metadata entry \"classifier\" of the weights cannot be understood: {e}"))
+        })?;
+        let init = Init::new(0, DType::F32);
+        let model = Classifier::new(config, &init)?;
+        init.parameters().load(weights)?;
+        Ok(model)
+    }
+
+    /// Images [B, C, H, W] in [-1, 1] to (features [B, features], the likeliest class of each image), without history.
+    #[track_caller]
+    pub fn classify(&self, images: &Tensor) -> (Array, Vec<usize>) {
+        let (features, logits) = no_grad(|| self.forward(images));
+        let likeliest = |row: &[f64]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
+        let classes = logits.to_f64().chunks(self.config.classes).map(likeliest).collect();
+        (features.into_array(), classes)
+    }
+
+    /// What the network was made from.
+    pub fn config(&self) -> &ClassifierConfig {
+        &self.config
+    }
+
+    /// Images [B, C, H, W] in [-1, 1] to (features [B, features], logits [B, classes]). Panics if the images have
+    /// another size than the network was made for.
+    #[track_caller]
+    pub fn forward(&self, images: &Tensor) -> (Tensor, Tensor) {
+        let mut h = images.clone();
+        for (conv, norm) in &self.layers {
+            h = norm.forward(&conv.forward(&h)).silu();
+        }
+        let b = images.shape()[0];
+        let flat = h.reshape([b, h.numel() / b.max(1)]);
+        let features = self.features.forward(&flat).silu();
+        let logits = self.logits.forward(&features);
+        (features, logits)
+    }
+}

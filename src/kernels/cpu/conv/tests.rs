@@ -1,0 +1,162 @@
+//! The fast convolutions against their definition, against each other, and on one thread against two.
+
+use super::*;
+use crate::random::{Purpose, normal};
+use proptest::prelude::*;
+
+fn random(shape: impl Into<Shape>, index: u64) -> Array {
+    let shape = shape.into();
+    let values = normal(1, Purpose::Test, 0, index, shape.numel());
+    Array::from_vec(shape, values)
+}
+
+fn conv(stride: usize, padding: usize) -> ConvShape {
+    ConvShape { stride, padding }
+}
+
+/// Random x, weight, bias and gradient of the outputs.
+fn operands(x: [usize; 4], weight: [usize; 4], conv: ConvShape) -> [Array; 4] {
+    let [batch, _, h, w] = x;
+    let [o, _, kh, kw] = weight;
+    let out = [batch, o, conv.output(h, kh).unwrap(), conv.output(w, kw).unwrap()];
+    [random(x, 1), random(weight, 2), random([o], 3), random(out, 4)]
+}
+
+fn three(operands: &[Array; 4], conv: ConvShape) -> [Array; 3] {
+    let [x, weight, bias, g] = operands;
+    [
+        conv2d(x, weight, Some(bias), conv),
+        conv2d_grad_input(g, weight, x.shape(), conv),
+        conv2d_grad_weight(g, x, weight.shape(), conv),
+    ]
+}
+
+#[track_caller]
+fn close(a: &Array, b: &Array, tolerance: f64) {
+    assert_eq!(a.shape(), b.shape());
+    for (x, y) in a.to_f64().into_iter().zip(b.to_f64()) {
+        assert!((x - y).abs() <= tolerance, "{x} {y}");
+    }
+}
+
+/// Rounding grows like the root of the number of terms, which have size 1.
+fn rounding(eps: f64, terms: usize) -> f64 {
+    8.0 * eps * (1.0 + terms as f64)
+}
+
+fn check(x: [usize; 4], weight: [usize; 4], conv: ConvShape) {
+    let exact = operands(x, weight, conv);
+    let [xs, ws, bias, g] = &exact;
+    let expected = [
+        reference::conv2d(xs, ws, Some(bias), conv),
+        reference::conv2d_grad_input(g, ws, xs.shape(), conv),
+        reference::conv2d_grad_weight(g, xs, ws.shape(), conv),
+    ];
+    let plane = g.shape()[2] * g.shape()[3];
+    let terms = [weight[1] * weight[2] * weight[3], weight[0] * weight[2] * weight[3], x[0] * plane];
+    let single = exact.each_ref().map(|v| v.cast(DType::F32));
+    for i in 0..3 {
+        close(&three(&exact, conv)[i], &expected[i], rounding(f64::EPSILON, terms[i]));
+        close(&three(&single, conv)[i], &expected[i], rounding(f64::from(f32::EPSILON), terms[i]));
+    }
+}
+
+proptest! {
+    #[test]
+    fn agree_with_the_definition(
+        b in 0usize..4, c in 1usize..4, o in 1usize..4, h in 1usize..9, w in 1usize..9,
+        kh in 1usize..6, kw in 1usize..6, stride in 1usize..4, padding in 0usize..4,
+    ) {
+        let conv = conv(stride, padding);
+        prop_assume!(conv.output(h, kh).is_some() && conv.output(w, kw).is_some());
+        check([b, c, h, w], [o, c, kh, kw], conv);
+    }
+}
+
+#[test]
+fn agree_with_the_definition_where_tiles_matter() {
+    // One image a tile; several; an image in several tiles, of rows that do not divide evenly.
+    check([2, 3, 21, 23], [5, 3, 3, 3], conv(1, 1));
+    check([11, 3, 7, 7], [17, 3, 3, 3], conv(1, 1));
+    check([35, 2, 7, 5], [3, 2, 3, 3], conv(2, 1));
+    check([2, 2, 47, 49], [3, 2, 3, 3], conv(1, 1));
+    check([2, 2, 53, 47], [3, 2, 5, 5], conv(1, 1));
+    check([1, 2, 95, 93], [3, 2, 3, 3], conv(2, 1));
+    // No patches to copy: for one image a tile, several, and several tiles an image.
+    check([2, 3, 21, 23], [5, 3, 1, 1], conv(1, 0));
+    check([11, 3, 7, 7], [17, 3, 1, 1], conv(1, 0));
+    check([2, 3, 47, 49], [5, 3, 1, 1], conv(1, 0));
+}
+
+#[test]
+fn no_images_give_no_outputs_and_a_gradient_of_zero() {
+    for stride in [1, 2] {
+        let conv = conv(stride, 1);
+        let [out, dx, dw] = three(&operands([0, 3, 8, 8], [5, 3, 3, 3], conv), conv);
+        assert_eq!((out.numel(), dx.numel()), (0, 0));
+        assert_eq!(dw.to_f64(), vec![0.0; 5 * 3 * 9]);
+    }
+}
+
+fn dot(a: &Array, b: &Array) -> f64 {
+    a.to_f64().iter().zip(b.to_f64()).map(|(x, y)| x * y).sum()
+}
+
+/// <conv(x, w), g> = <x, grad_input(g)> = <w, grad_weight(g)>: the convolution is linear in x and in w.
+#[test]
+fn gradients_are_the_adjoints() {
+    for (stride, padding, k, size) in
+        [(1, 1, 3, 13), (2, 1, 3, 13), (1, 0, 1, 13), (2, 0, 1, 14), (1, 3, 2, 9), (3, 2, 5, 31)]
+    {
+        let conv = conv(stride, padding);
+        let [x, w, _, g] = operands([5, 3, size, size + 2], [7, 3, k, k], conv);
+        let expected = dot(&conv2d(&x, &w, None, conv), &g);
+        let from_x = dot(&x, &conv2d_grad_input(&g, &w, x.shape(), conv));
+        let from_w = dot(&w, &conv2d_grad_weight(&g, &x, w.shape(), conv));
+        let tolerance = 1e-12 * (1.0 + (dot(&x, &x) * dot(&w, &w)).sqrt());
+        assert!((expected - from_x).abs() < tolerance, "{expected} {from_x}");
+        assert!((expected - from_w).abs() < tolerance, "{expected} {from_w}");
+    }
+}
+
+fn single(operands: &[Array; 4]) -> [Array; 4] {
+    operands.each_ref().map(|v| v.cast(DType::F32))
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for (size, stride) in [(7, 1), (14, 2), (28, 1), (45, 2)] {
+        let conv = conv(stride, 1);
+        let operands = single(&operands([19, 5, size, size], [9, 5, 3, 3], conv));
+        let with = |n| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+            pool.install(|| three(&operands, conv))
+        };
+        for (one, many) in with(1).iter().zip(with(2)) {
+            assert!(one.bit_eq(&many));
+        }
+    }
+}
+
+#[test]
+fn an_image_does_not_depend_on_its_batch() {
+    for (size, stride) in [(7, 1), (14, 2), (28, 1), (45, 2)] {
+        let conv = conv(stride, 1);
+        let [x, w, bias, g] = single(&operands([19, 5, size, size], [9, 5, 3, 3], conv));
+        let alone = |all: &Array| {
+            let shape = all.shape().with(0, 1);
+            Array::from_vec(shape.clone(), all.slice::<f32>()[3 * shape.numel()..4 * shape.numel()].to_vec())
+        };
+        let [x1, g1] = [&x, &g].map(alone);
+        let out = conv2d(&x, &w, Some(&bias), conv);
+        assert!(alone(&out).bit_eq(&conv2d(&x1, &w, Some(&bias), conv)));
+        let dx = conv2d_grad_input(&g, &w, x.shape(), conv);
+        assert!(alone(&dx).bit_eq(&conv2d_grad_input(&g1, &w, x1.shape(), conv)));
+    }
+}
+
+#[test]
+#[should_panic(expected = "conv2d: input [1, 2, 4, 4] and weight [3, 3, 3, 3] do not fit")]
+fn channels_that_differ_are_refused() {
+    conv2d(&random([1, 2, 4, 4], 1), &random([3, 3, 3, 3], 2), None, conv(1, 1));
+}

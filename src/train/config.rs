@@ -1,0 +1,366 @@
+//! Run configs: TOML files in which every key is known and every size is checked before anything is done.
+
+use crate::cascade::{DiffusionConfig, SamplingConfig, StageConfig};
+use crate::data::DatasetName;
+use crate::eval::ClassifierConfig;
+use crate::files::{self, FileError};
+use crate::optim::{LearningRate, OptimizerConfig};
+use crate::text::TextEncoderConfig;
+use crate::unet::UNetConfig;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// A config that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigFileError {
+    /// The file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is not TOML, or has a key that is unknown, missing or of the wrong type.
+    #[error("{}: {problem}", path.display())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and in which line.
+        problem: String,
+    },
+    /// An override is not of the form key=value, or does not fit into the config.
+    #[error("--set {argument}: {problem}")]
+    Override {
+        /// What was given.
+        argument: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// What is trained, in full.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "task", rename_all = "kebab-case")]
+pub enum RunConfig {
+    /// A text-to-image diffusion model.
+    Diffusion(DiffusionRun),
+    /// A classifier of images.
+    Classifier(ClassifierRun),
+}
+
+/// `task = "diffusion"`: a diffusion model, on text if `text` is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffusionRun {
+    /// Keys every random number of the run.
+    pub seed: u64,
+    /// The images.
+    pub data: DataConfig,
+    /// The text encoder.
+    pub text: Option<TextEncoderConfig>,
+    /// The network.
+    pub unet: UNetConfig,
+    /// Schedule, target and weighting of the loss.
+    pub diffusion: DiffusionConfig,
+    /// How the model is sampled unless told otherwise.
+    pub sampling: SamplingConfig,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate by step.
+    pub learning_rate: LearningRate,
+    /// Length and intervals.
+    pub train: TrainConfig,
+}
+
+/// `task = "classifier"`: an image classifier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierRun {
+    /// Keys every random number of the run.
+    pub seed: u64,
+    /// The images.
+    pub data: DataConfig,
+    /// The network.
+    pub classifier: ClassifierConfig,
+    /// Training images are shifted at random by up to this many pixels in each direction.
+    pub shift: usize,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate by step.
+    pub learning_rate: LearningRate,
+    /// Length and intervals.
+    pub train: TrainConfig,
+}
+
+/// The images of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Which data set.
+    pub name: DatasetName,
+    /// Where its files are; the folder that comes with the project if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+}
+
+/// Length and intervals of a run, in steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// How many steps the run has.
+    pub steps: u64,
+    /// Images a step.
+    pub batch: usize,
+    /// Decay of the moving average of the weights that is sampled from and kept.
+    pub ema: f64,
+    /// Gradients longer than this are shortened to it.
+    pub clip: f64,
+    /// A line in metrics.jsonl every so many steps.
+    #[serde(default = "default_log_every")]
+    pub log_every: u64,
+    /// A sample grid, or a test score, every so many steps.
+    pub sample_every: u64,
+    /// A checkpoint every so many steps.
+    pub checkpoint_every: u64,
+    /// How many checkpoints are kept.
+    #[serde(default = "default_keep")]
+    pub keep: usize,
+}
+
+fn default_log_every() -> u64 {
+    10
+}
+
+fn default_keep() -> usize {
+    2
+}
+
+impl RunConfig {
+    /// Reads a config file and applies `overrides` of the form `train.steps=100`.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<RunConfig, ConfigFileError> {
+        let text = files::read_text(path)?;
+        let invalid = |problem: String| ConfigFileError::Invalid { path: path.to_path_buf(), problem };
+        // Parsed once for the task alone, then as a whole: the second pass reports errors with line and column.
+        let mut table: toml::Table = text.parse().map_err(|e| invalid(describe(&e)))?;
+        if overrides.is_empty() {
+            return RunConfig::parse(&table, Some(&text)).map_err(invalid);
+        }
+        RunConfig::parse(&table, Some(&text)).map_err(invalid)?;
+        for argument in overrides {
+            let wrong = |problem: String| ConfigFileError::Override { argument: argument.clone(), problem };
+            apply(&mut table, argument).map_err(wrong)?;
+            RunConfig::parse(&table, None).map_err(wrong)?;
+        }
+        RunConfig::parse(&table, None).map_err(invalid)
+    }
+
+    /// From a parsed table; from `text` instead, for better messages, if it says the same.
+    fn parse(table: &toml::Table, text: Option<&str>) -> Result<RunConfig, String> {
+        let task = match table.get("task") {
+            Some(toml::Value::String(task)) => task.as_str(),
+            _ => return Err("the first key must be task = \"diffusion\" or task = \"classifier\"".to_string()),
+        };
+        let config = match task {
+            "diffusion" => RunConfig::Diffusion(section(table, text)?),
+            "classifier" => RunConfig::Classifier(section(table, text)?),
+            other => return Err(format!("task {other:?} is unknown; it must be \"diffusion\" or \"classifier\"")),
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The config in full, as a TOML file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a config can always be written")
+    }
+
+    /// The config as JSON, for the metadata of weights.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a config can always be written")
+    }
+
+    /// Length and intervals.
+    pub fn train(&self) -> &TrainConfig {
+        match self {
+            RunConfig::Diffusion(run) => &run.train,
+            RunConfig::Classifier(run) => &run.train,
+        }
+    }
+
+    /// The optimizer.
+    pub fn optimizer(&self) -> &OptimizerConfig {
+        match self {
+            RunConfig::Diffusion(run) => &run.optimizer,
+            RunConfig::Classifier(run) => &run.optimizer,
+        }
+    }
+
+    /// The learning rate by step.
+    pub fn learning_rate(&self) -> &LearningRate {
+        match self {
+            RunConfig::Diffusion(run) => &run.learning_rate,
+            RunConfig::Classifier(run) => &run.learning_rate,
+        }
+    }
+
+    /// Keys every random number of the run.
+    pub fn seed(&self) -> u64 {
+        match self {
+            RunConfig::Diffusion(run) => run.seed,
+            RunConfig::Classifier(run) => run.seed,
+        }
+    }
+
+    /// The first entry that differs from `other` and that the course of training depends on. Intervals, the number of
+    /// steps and the folder of the data may change when a run is resumed.
+    pub fn difference(&self, other: &RunConfig) -> Option<String> {
+        let (mine, others) = (self.course(), other.course());
+        first_difference("", &mine, &others)
+    }
+
+    fn course(&self) -> toml::Value {
+        let mut value = toml::Value::try_from(self).expect("a config can always be written");
+        if let Some(train) = value.get_mut("train").and_then(toml::Value::as_table_mut) {
+            for key in ["steps", "log_every", "sample_every", "checkpoint_every", "keep"] {
+                train.remove(key);
+            }
+        }
+        if let Some(data) = value.get_mut("data").and_then(toml::Value::as_table_mut) {
+            data.remove("folder");
+        }
+        value
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let t = self.train();
+        for (key, value, most) in [
+            ("steps", t.steps, 1_000_000_000),
+            ("batch", t.batch as u64, 65_536),
+            ("log_every", t.log_every, u64::MAX),
+            ("sample_every", t.sample_every, u64::MAX),
+            ("checkpoint_every", t.checkpoint_every, u64::MAX),
+            ("keep", t.keep as u64, u64::MAX),
+        ] {
+            if value == 0 || value > most {
+                return Err(format!("train.{key} must be between 1 and {most}, not {value}"));
+            }
+        }
+        if !(0.0..1.0).contains(&t.ema) {
+            return Err(format!("train.ema must be at least 0 and below 1, not {}", t.ema));
+        }
+        if !(t.clip > 0.0) {
+            return Err(format!("train.clip must be above 0, not {}", t.clip));
+        }
+        self.optimizer().check().map_err(|e| format!("optimizer: {e}"))?;
+        self.learning_rate().check().map_err(|e| format!("learning_rate: {e}"))?;
+        match self {
+            RunConfig::Diffusion(run) => run.validate(),
+            RunConfig::Classifier(run) => run.validate(),
+        }
+    }
+}
+
+impl DiffusionRun {
+    /// The model this run trains, for images of size [C, H, W].
+    pub fn stage(&self, image: [usize; 3]) -> StageConfig {
+        StageConfig {
+            image,
+            text: self.text.clone(),
+            unet: self.unet.clone(),
+            diffusion: self.diffusion,
+            sampling: self.sampling,
+        }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        // The size of the images is known once the data is loaded; any that fits will do here.
+        let side = self.unet.size_divisor();
+        self.stage([self.unet.image_channels, side, side]).validate()
+    }
+}
+
+impl ClassifierRun {
+    fn validate(&self) -> Result<(), String> {
+        if self.shift >= self.classifier.image_size {
+            return Err(format!("shift must be smaller than the image, not {}", self.shift));
+        }
+        self.classifier.validate().map_err(|e| e.to_string())
+    }
+}
+
+/// A config of type `T`, without the key `task`.
+fn section<T: DeserializeOwned>(table: &toml::Table, text: Option<&str>) -> Result<T, String> {
+    match text {
+        // A commented-out key keeps every line where it is.
+        Some(text) => {
+            let without_task: String =
+                text.lines().map(|l| if is_task(l) { "\n".to_string() } else { format!("{l}\n") }).collect();
+            toml::from_str(&without_task).map_err(|e| describe(&e))
+        }
+        None => {
+            let mut table = table.clone();
+            table.remove("task");
+            toml::Value::Table(table).try_into().map_err(|e| describe(&e))
+        }
+    }
+}
+
+fn is_task(line: &str) -> bool {
+    line.trim_start().strip_prefix("task").is_some_and(|rest| rest.trim_start().starts_with('='))
+}
+
+/// The parser's message on one line, with the nearest known key if one is unknown.
+fn describe(error: &toml::de::Error) -> String {
+    let message = error.message();
+    let whole = error.to_string();
+    let place = whole.lines().next().and_then(|l| l.strip_prefix("TOML parse error at ")).map(|p| format!("{p}: "));
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let suggestion = match (message.starts_with("unknown"), quoted.next()) {
+        (true, Some(unknown)) => quoted
+            .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
+            .min()
+            .filter(|(distance, known)| *distance <= known.len().max(3) / 2 + 1)
+            .map(|(_, known)| format!("; did you mean `{known}`?")),
+        _ => None,
+    };
+    format!("{}{}{}", place.unwrap_or_default(), message.replace('\n', " "), suggestion.unwrap_or_default())
+}
+
+/// Sets one value of a table from "a.b.c=value"; the value is TOML, or a bare word.
+fn apply(table: &mut toml::Table, argument: &str) -> Result<(), String> {
+    let (key, value) = argument.split_once('=').ok_or("write it as key=value, for example train.steps=100")?;
+    let value = value.trim();
+    let value = format!("v = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_string()));
+    let mut path: Vec<&str> = key.trim().split('.').collect();
+    let last = path.pop().unwrap_or_default();
+    let mut table = table;
+    for part in path {
+        table = table
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| format!("{part} is a value, not a section"))?;
+    }
+    table.insert(last.to_string(), value);
+    Ok(())
+}
+
+fn first_difference(path: &str, a: &toml::Value, b: &toml::Value) -> Option<String> {
+    match (a, b) {
+        (toml::Value::Table(a), toml::Value::Table(b)) => {
+            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            keys.into_iter().find_map(|key| {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match (a.get(key), b.get(key)) {
+                    (Some(a), Some(b)) => first_difference(&path, a, b),
+                    (Some(a), None) => Some(format!("{path} is {a} in one and missing in the other")),
+                    (None, Some(b)) => Some(format!("{path} is missing in one and {b} in the other")),
+                    (None, None) => None,
+                }
+            })
+        }
+        _ if a == b => None,
+        _ => Some(format!("{path} is {a} in one and {b} in the other")),
+    }
+}

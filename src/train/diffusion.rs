@@ -1,0 +1,94 @@
+//! Training a text-to-image diffusion model.
+
+use super::{DiffusionRun, RunConfig, Task, TrainError};
+use crate::array::Array;
+use crate::autograd::Tensor;
+use crate::cascade::{Request, TextToImage};
+use crate::data::{Batches, Captions, Dataset, Split};
+use crate::diffusion::{Levels, loss, q_sample};
+use crate::nn::Parameters;
+use crate::picture::{Layout, Picture, Text, grid};
+use crate::random::{Purpose, normal, stream};
+use rand::RngExt;
+use std::collections::BTreeMap;
+
+/// A [`TextToImage`] model being trained on a data set and its captions.
+pub struct DiffusionTask {
+    config: DiffusionRun,
+    data: Dataset,
+    digest: String,
+    captions: Captions,
+    model: TextToImage,
+    batches: Batches,
+}
+
+/// Images in a preview: one row a class.
+const PREVIEW_COLUMNS: usize = 8;
+
+impl DiffusionTask {
+    /// Makes the model and checks that the data fits it.
+    pub fn new(config: DiffusionRun, data: Dataset) -> Result<DiffusionTask, TrainError> {
+        let images = &data.train;
+        let model = TextToImage::new(config.stage([images.channels, images.height, images.width]), config.seed)
+            .map_err(|e| TrainError::Setup(e.to_string()))?;
+        let batches = Batches::new(images.len(), config.train.batch, config.seed);
+        let captions = Captions::of(config.data.name);
+        Ok(DiffusionTask { digest: data.digest(), captions, model, batches, config, data })
+    }
+}
+
+impl Task for DiffusionTask {
+    fn parameters(&self) -> &Parameters {
+        self.model.parameters()
+    }
+
+    /// L_simple with the config's target and weighting (C4, C5), at one random time an image. Images are told apart by
+    /// their place in the stream of all training images, so the draws of one do not depend on the batch it is in.
+    fn loss(&self, step: u64) -> Result<Tensor, TrainError> {
+        let (seed, images) = (self.config.seed, &self.data.train);
+        let indices = self.batches.indices(step);
+        let shape = [indices.len(), images.channels, images.height, images.width];
+        let x0 = Tensor::constant(Array::from_vec(shape, images.batch_f32(&indices)));
+        let (mut t, mut eps, mut keep, mut captions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (i, &example) in indices.iter().enumerate() {
+            let i = i as u64;
+            // 1 - [0, 1) is (0, 1]: there is nothing to learn at t = 0.
+            t.push(1.0 - stream(seed, Purpose::Time, step, i).random::<f64>());
+            eps.extend(normal(seed, Purpose::Noise, step, i, images.image_numel()));
+            keep.push(stream(seed, Purpose::Drop, step, i).random::<f64>() >= self.config.diffusion.drop_text);
+            captions.push(self.captions.pick(seed, step, i, usize::from(images.labels[example])));
+        }
+        let eps = Tensor::from_f64(shape, &eps, x0.dtype());
+        let schedule = self.model.schedule();
+        let x_t = q_sample(&x0, &eps, &Levels::at(schedule, &t, x0.dtype()));
+        let condition = self.model.encode(&captions).map_err(|e| TrainError::Setup(e.to_string()))?;
+        let condition = condition.map(|c| c.with_dropped(keep));
+        let prediction = self.model.unet().forward(&x_t, &t, condition.as_ref());
+        let settings = &self.config.diffusion;
+        Ok(loss(&prediction, &x0, &eps, &t, schedule, settings.target, settings.weighting).mean)
+    }
+
+    fn examples(&self, step: u64) -> Vec<usize> {
+        self.batches.indices(step)
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("config".to_string(), RunConfig::Diffusion(self.config.clone()).to_json()),
+            ("stage".to_string(), serde_json::to_string(self.model.config()).expect("a config can always be written")),
+            ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+            ("data_digest".to_string(), self.digest.clone()),
+        ])
+    }
+
+    /// A grid of the model's samples, one row a class, from the same noise every time.
+    fn preview(&self) -> Result<Option<(Picture, Text)>, TrainError> {
+        let classes = self.data.train.class_names.len();
+        let prompts: Vec<String> = (0..classes).map(|class| self.captions.caption(Split::Training, class, 0)).collect();
+        let request = Request { count: PREVIEW_COLUMNS, seed: self.config.seed, ..self.model.request(prompts.clone()) };
+        let images = self.model.sample(&request, &mut |_| std::ops::ControlFlow::Continue(()));
+        let images = images.map_err(|e| TrainError::Setup(e.to_string()))?;
+        let picture = grid(&Picture::from_array(images.array()), Layout { enlarge: 2, ..Layout::new(PREVIEW_COLUMNS) });
+        Ok(Some((picture, Text::from([("prompts".to_string(), prompts.join("; "))]))))
+    }
+}

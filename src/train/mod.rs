@@ -1,0 +1,20 @@
+//! Training: from a config to a run folder that holds everything that happened.
+//!
+//! A run is a pure function of its config: every random number is keyed by the seed and the step, so a run that was
+//! interrupted at any moment and resumed ends with the same weights, bit for bit, as one that was not.
+
+mod checkpoint;
+mod classifier;
+mod config;
+mod diffusion;
+mod metrics;
+mod run_folder;
+mod trainer;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use classifier::ClassifierTask;
+pub use config::{ClassifierRun, ConfigFileError, DataConfig, DiffusionRun, RunConfig, TrainConfig};
+pub use diffusion::DiffusionTask;
+pub use metrics::{Metrics, Record};
+pub use run_folder::RunFolder;
+pub use trainer::{Outcome, Progress, Task, TrainError, Trainer};

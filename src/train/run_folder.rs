@@ -1,0 +1,81 @@
+//! The folder of a run: where everything of it is found again.
+//!
+//! ```text
+//! config.toml     the config in full            samples/step-N.png   sample grids
+//! meta.json       version, device, data digest  plots/loss.svg       the loss curve
+//! metrics.jsonl   one line every few steps      model.safetensors    the finished model
+//! checkpoints/step-N/{model,ema,optimizer}.safetensors and state.json
+//! ```
+
+use super::{ConfigFileError, RunConfig};
+use crate::files::{self, FileError};
+use std::path::{Path, PathBuf};
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// The folder at `path`, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> RunFolder {
+        RunFolder(path.into())
+    }
+
+    /// Makes the folder and those within it.
+    pub fn create(&self) -> Result<(), FileError> {
+        for folder in [self.0.clone(), self.checkpoints(), self.0.join("samples"), self.0.join("plots")] {
+            files::create_folder(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is anything in it.
+    pub fn is_occupied(&self) -> bool {
+        std::fs::read_dir(&self.0).is_ok_and(|mut entries| entries.next().is_some()) || self.0.is_file()
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The config in full.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    /// Version, device and data of the run.
+    pub fn meta(&self) -> PathBuf {
+        self.0.join("meta.json")
+    }
+
+    /// One JSON object a line.
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    /// The folder of checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.0.join("checkpoints")
+    }
+
+    /// The sample grid of a step.
+    pub fn sample(&self, step: u64) -> PathBuf {
+        self.0.join("samples").join(format!("step-{step:06}.png"))
+    }
+
+    /// A plot.
+    pub fn plot(&self, name: &str) -> PathBuf {
+        self.0.join("plots").join(format!("{name}.svg"))
+    }
+
+    /// The finished model: averaged weights, f16.
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model.safetensors")
+    }
+
+    /// Reads the config of the run.
+    pub fn read_config(&self) -> Result<RunConfig, ConfigFileError> {
+        RunConfig::read(&self.config(), &[])
+    }
+}

@@ -1,0 +1,131 @@
+//! What the network is told besides the image: the time and the text.
+
+use super::TextConfig;
+use crate::array::{Array, DType};
+use crate::autograd::Tensor;
+use crate::nn::{Fill, Init, LayerNorm, Linear, Param, sinusoidal};
+
+/// Texts for a batch of images, some of them dropped.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    tokens: Array,
+    mask: Array,
+    keep: Vec<bool>,
+}
+
+impl Condition {
+    /// tokens [B, N, D] as a text encoder gives them, mask [B, N] with 1 for a token and 0 for padding. Panics unless
+    /// they fit each other, N is at least 1, and every text has a token.
+    #[track_caller]
+    pub fn new(tokens: Array, mask: Array) -> Condition {
+        let [b, n, _] = tokens.shape().dims("condition tokens");
+        assert_eq!(**mask.shape(), [b, n], "condition: mask does not fit tokens {}", tokens.shape());
+        let rows = mask.to_f64();
+        assert!(n > 0 && rows.chunks(n).all(|row| row.contains(&1.0)), "condition: every text needs a token");
+        Condition { tokens, mask, keep: vec![true; b] }
+    }
+
+    /// The same with the text of image i replaced by the null text where `keep[i]` is false: how a model learns to do
+    /// without (classifier-free guidance, E2). Panics unless there is one entry an image.
+    #[track_caller]
+    pub fn with_dropped(self, keep: Vec<bool>) -> Condition {
+        assert_eq!(keep.len(), self.keep.len(), "condition: one entry an image is needed");
+        Condition { keep, ..self }
+    }
+
+    /// How many images it is for.
+    pub fn len(&self) -> usize {
+        self.keep.len()
+    }
+
+    /// Whether it is for no image at all.
+    pub fn is_empty(&self) -> bool {
+        self.keep.is_empty()
+    }
+}
+
+/// t as sines and cosines, then two linear layers.
+#[derive(Debug)]
+pub(super) struct TimeEmbedding {
+    features: usize,
+    first: Linear,
+    second: Linear,
+}
+
+/// The DDPM counts a thousand steps; the sinusoids are laid out for that scale.
+const STEPS: f64 = 1000.0;
+
+impl TimeEmbedding {
+    pub(super) fn new(init: &Init, features: usize, dim: usize) -> TimeEmbedding {
+        let first = Linear::new(&init.scope("0"), features, dim);
+        TimeEmbedding { features, first, second: Linear::new(&init.scope("1"), dim, dim) }
+    }
+
+    /// Times in [0, 1] to [B, dim].
+    pub(super) fn forward(&self, t: &[f64], dtype: DType) -> Tensor {
+        let steps: Vec<f64> = t.iter().map(|t| t * STEPS).collect();
+        let waves = sinusoidal(&steps, self.features, dtype);
+        self.second.forward(&self.first.forward(&waves).silu())
+    }
+}
+
+/// Text tokens, normalised, as a sequence for attention and pooled for the time embedding. (F4)
+#[derive(Debug)]
+pub(super) struct TextInput {
+    norm: LayerNorm,
+    /// Stands for "no text": one learned token.
+    null: Param,
+    first: Linear,
+    second: Linear,
+    dim: usize,
+}
+
+impl TextInput {
+    pub(super) fn new(init: &Init, config: &TextConfig, embedding_dim: usize) -> TextInput {
+        TextInput {
+            norm: LayerNorm::new(&init.scope("norm"), config.dim),
+            null: init.param("null", [config.dim], Fill::Normal(1.0)),
+            first: Linear::new(&init.scope("pooled.0"), config.dim, embedding_dim),
+            second: Linear::zeroed(&init.scope("pooled.1"), embedding_dim, embedding_dim),
+            dim: config.dim,
+        }
+    }
+
+    /// (tokens [B, N, D], bias for attention [B, 1, 1, N], pooled [B, embedding_dim]).
+    pub(super) fn forward(&self, condition: Option<&Condition>, b: usize) -> (Tensor, Tensor, Tensor) {
+        let null = self.null.tensor();
+        let dtype = null.dtype();
+        let (tokens, mask) = match condition {
+            None => {
+                let tokens = null.reshape([1, 1, self.dim]).broadcast_to([b, 1, self.dim]);
+                (tokens, Tensor::from_f64([b, 1], &vec![1.0; b], dtype))
+            }
+            Some(condition) => self.replace_dropped(condition, b),
+        };
+        let n = tokens.shape()[1];
+        let weights = mask.reshape([b, n, 1]);
+        let mean = &(&tokens * &weights).sum(&[1], false) / &weights.sum(&[1], false);
+        let pooled = self.second.forward(&self.first.forward(&mean).silu());
+        (tokens, mask.reshape([b, 1, 1, n]).mask_to_bias(), pooled)
+    }
+
+    /// Tokens and mask with a dropped text as the null token alone: the same as without a condition, however much
+    /// padding the batch has.
+    fn replace_dropped(&self, condition: &Condition, b: usize) -> (Tensor, Tensor) {
+        assert_eq!(condition.len(), b, "unet: {b} images need as many texts");
+        let [_, n, d] = condition.tokens.shape().dims("condition tokens");
+        assert_eq!(d, self.dim, "unet: the text has {d} features a token, the network was made for {}", self.dim);
+        let null = self.null.tensor();
+        let dtype = null.dtype();
+        let kept: Vec<f64> = condition.keep.iter().map(|&k| f64::from(u8::from(k))).collect();
+        let mut mask = condition.mask.to_f64();
+        for (row, _) in mask.chunks_mut(n).zip(&condition.keep).filter(|(_, keep)| !**keep) {
+            row.fill(0.0);
+            row[0] = 1.0;
+        }
+        let tokens = self.norm.forward(&Tensor::constant(condition.tokens.cast(dtype)));
+        let kept = Tensor::from_f64([b, 1, 1], &kept, dtype);
+        let tokens = &(&tokens * &kept) + &(&null * &kept.affine(-1.0, 1.0));
+        (tokens, Tensor::from_f64([b, n], &mask, dtype))
+    }
+}

@@ -1,0 +1,166 @@
+//! The network that predicts the noise: a U-Net over images [B, C, H, W] that knows the time and, if asked, a text.
+//!
+//! Going down it halves the image and widens the channels; going up it does the reverse, and is given at every size what
+//! was there on the way down. (DDPM, appendix B; guided diffusion 2105.05233; Imagen, appendix F.1)
+
+mod blocks;
+mod conditioning;
+mod config;
+
+pub use conditioning::Condition;
+pub use config::{ConfigError, TextConfig, UNetConfig};
+
+use crate::autograd::{Tensor, concat};
+use crate::diffusion::Denoiser;
+use crate::nn::{Attention, Conv2d, GroupNorm, Init};
+use blocks::{ResBlock, Upsample};
+use conditioning::{TextInput, TimeEmbedding};
+
+/// The DDPM U-Net, with the residual blocks of guided diffusion if `scale_shift` is set, and text as in Imagen's base model.
+#[derive(Debug)]
+pub struct UNet {
+    config: UNetConfig,
+    time: TimeEmbedding,
+    text: Option<TextInput>,
+    conv_in: Conv2d,
+    down: Vec<Step>,
+    middle: (ResBlock, Attention, ResBlock),
+    up: Vec<Step>,
+    norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+/// One step on the way down or up.
+#[derive(Debug)]
+enum Step {
+    /// A residual block, and attention at the levels that have it. Going up it first takes its skip connection.
+    Block(ResBlock, Option<Attention>),
+    /// Half the height and width.
+    Down(Conv2d),
+    /// Twice the height and width.
+    Up(Upsample),
+}
+
+impl UNet {
+    /// Makes the network and its parameters, or says what is wrong with `config`.
+    pub fn new(config: UNetConfig, init: &Init) -> Result<UNet, ConfigError> {
+        config.validate()?;
+        let text_dim = config.text.as_ref().map(|t| t.dim);
+        let attention = |name: &str, channels: usize| {
+            Attention::new(&init.scope(name), channels, config.heads, config.groups, text_dim)
+        };
+        let block = |name: &str, inputs: usize, outputs: usize| ResBlock::new(&init.scope(name), &config, inputs, outputs);
+
+        // `skips` holds the channels of every result on the way down; the way up takes them from the end.
+        let mut channels = config.base_channels;
+        let mut skips = vec![channels];
+        let mut down = Vec::new();
+        for (level, &multiplier) in config.channel_multipliers.iter().enumerate() {
+            let width = config.base_channels * multiplier;
+            for i in 0..config.blocks {
+                let attends = config.attention[level].then(|| attention(&format!("down.{level}.{i}.attention"), width));
+                down.push(Step::Block(block(&format!("down.{level}.{i}"), channels, width), attends));
+                channels = width;
+                skips.push(channels);
+            }
+            if level + 1 < config.channel_multipliers.len() {
+                let halve = Conv2d::new(&init.scope(format!("down.{level}.halve")), channels, channels, 3, 2, 1);
+                down.push(Step::Down(halve));
+                skips.push(channels);
+            }
+        }
+        let middle = (
+            block("middle.0", channels, channels),
+            attention("middle.attention", channels),
+            block("middle.1", channels, channels),
+        );
+        let mut up = Vec::new();
+        for (level, &multiplier) in config.channel_multipliers.iter().enumerate().rev() {
+            let width = config.base_channels * multiplier;
+            for (i, skip) in skips.split_off(skips.len() - config.blocks - 1).into_iter().rev().enumerate() {
+                let attends = config.attention[level].then(|| attention(&format!("up.{level}.{i}.attention"), width));
+                up.push(Step::Block(block(&format!("up.{level}.{i}"), channels + skip, width), attends));
+                channels = width;
+            }
+            if level > 0 {
+                up.push(Step::Up(Upsample::new(&init.scope(format!("up.{level}.double")), channels)));
+            }
+        }
+        Ok(UNet {
+            time: TimeEmbedding::new(&init.scope("time"), config.base_channels, config.time_dim()),
+            text: config.text.as_ref().map(|t| TextInput::new(&init.scope("text"), t, config.time_dim())),
+            conv_in: Conv2d::same3x3(&init.scope("conv_in"), config.image_channels, config.base_channels),
+            down,
+            middle,
+            up,
+            norm_out: GroupNorm::new(&init.scope("norm_out"), config.groups, channels),
+            conv_out: Conv2d::same3x3(&init.scope("conv_out"), channels, config.image_channels),
+            config,
+        })
+    }
+
+    /// What the network was made from.
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
+    /// The prediction [B, C, H, W] for noised images x [B, C, H, W] at times t (one an image, in [0, 1]).
+    ///
+    /// `condition` is what the images show; without one the prediction is unconditional. Panics if the shapes do not
+    /// fit, if H or W cannot be halved often enough, or if there is a condition and the network was made without text.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor, t: &[f64], condition: Option<&Condition>) -> Tensor {
+        let [b, _, height, width] = x.shape().dims("unet");
+        let fold = 1 << (self.config.channel_multipliers.len() - 1);
+        assert!(height % fold == 0 && width % fold == 0, "unet: {} must have sides divisible by {fold}", x.shape());
+        assert_eq!(t.len(), b, "unet: {} images need as many times", b);
+        assert!(condition.is_none() || self.text.is_some(), "unet: this network was made without text");
+
+        let mut embedding = self.time.forward(t, x.dtype());
+        let mut tokens = None;
+        if let Some(text) = &self.text {
+            let (sequence, bias, pooled) = text.forward(condition, b);
+            embedding = &embedding + &pooled;
+            tokens = Some((sequence, bias));
+        }
+        let text = tokens.as_ref().map(|(tokens, bias)| (tokens, bias));
+        let embedding = embedding.silu();
+
+        let mut h = self.conv_in.forward(x);
+        let mut skips = vec![h.clone()];
+        for step in &self.down {
+            h = step.forward(&h, &embedding, text);
+            skips.push(h.clone());
+        }
+        h = self.middle.0.forward(&h, &embedding);
+        h = self.middle.1.forward(&h, text);
+        h = self.middle.2.forward(&h, &embedding);
+        for step in &self.up {
+            if let Step::Block(..) = step {
+                let skip = skips.pop().expect("there is a skip connection for every block going up");
+                h = concat(&[&h, &skip], 1);
+            }
+            h = step.forward(&h, &embedding, text);
+        }
+        self.conv_out.forward(&self.norm_out.forward(&h).silu())
+    }
+}
+
+impl Step {
+    fn forward(&self, h: &Tensor, embedding: &Tensor, text: Option<(&Tensor, &Tensor)>) -> Tensor {
+        match self {
+            Step::Block(block, None) => block.forward(h, embedding),
+            Step::Block(block, Some(attention)) => attention.forward(&block.forward(h, embedding), text),
+            Step::Down(halve) => halve.forward(h),
+            Step::Up(double) => double.forward(h),
+        }
+    }
+}
+
+impl Denoiser for UNet {
+    type Condition = Option<Condition>;
+
+    fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Option<Condition>) -> Tensor {
+        self.forward(x_t, t, condition.as_ref())
+    }
+}

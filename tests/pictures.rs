@@ -1,0 +1,355 @@
+//! Pictures: from numbers to pixels, grids, PNG files, terminals and charts.
+
+use imagen::array::Array;
+use imagen::picture::terminal::{Colours, preview};
+use imagen::picture::{
+    Curve, Layout, Picture, PictureError, Text, encode, frames, grid, heatmap, line_chart, read, save, strip, write,
+};
+use proptest::prelude::*;
+use std::fs;
+use std::path::Path;
+
+fn grey(width: usize, height: usize, pixels: &[u8]) -> Picture {
+    Picture { width, height, channels: 1, pixels: pixels.to_vec() }
+}
+
+fn text(pairs: &[(&str, &str)]) -> Text {
+    pairs.iter().map(|&(key, value)| (key.into(), value.into())).collect()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn values_become_bytes_clipped_and_rounded() {
+    // (v + 1) * 127.5: halves go up, what is beyond is clipped.
+    let half = (100.5 / 127.5) - 1.0;
+    let values = [-1.0, 0.0, 1.0, -7.0, 7.0, f32::NEG_INFINITY, f32::INFINITY, f32::NAN, half];
+    let picture = Picture::from_values(&values, [1, 1, 9]);
+    assert_eq!(picture.pixels, [0, 128, 255, 0, 255, 0, 255, 0, 101]);
+}
+
+#[test]
+fn every_byte_survives_the_way_through_values() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let values: Vec<f32> = bytes.iter().map(|&b| f32::from(b) / 127.5 - 1.0).collect();
+    assert_eq!(Picture::from_values(&values, [1, 16, 16]).pixels, bytes);
+}
+
+#[test]
+fn channels_are_interleaved_and_batches_are_split() {
+    // Two images [2, 3, 1, 2]: planes of red, green and blue.
+    let values = [-1.0, 1.0, 1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0f32];
+    let pictures = Picture::from_array(&Array::from_vec([2, 3, 1, 2], values.to_vec()));
+    assert_eq!(pictures.len(), 2);
+    assert_eq!(pictures[0].pixels, [0, 255, 0, 255, 0, 0]);
+    assert_eq!(pictures[1].pixels, [255; 6]);
+    assert_eq!(Picture::from_array(&Array::from_vec([3, 1, 2], values[..6].to_vec())), pictures[..1]);
+}
+
+#[test]
+#[should_panic(expected = "1 or 3 channels, not 2")]
+fn two_channels_are_not_a_picture() {
+    Picture::from_values(&[0.0; 8], [2, 2, 2]);
+}
+
+#[test]
+fn a_grid_puts_pictures_row_by_row_with_gaps() {
+    let pictures = [grey(2, 1, &[1, 2]), grey(2, 1, &[3, 4]), grey(2, 1, &[5, 6])];
+    let sheet = grid(&pictures, Layout { columns: 2, gap: 1, background: 9, enlarge: 1 });
+    #[rustfmt::skip]
+    let expected = [
+        9, 9, 9, 9, 9, 9, 9,
+        9, 1, 2, 9, 3, 4, 9,
+        9, 9, 9, 9, 9, 9, 9,
+        9, 5, 6, 9, 9, 9, 9,
+        9, 9, 9, 9, 9, 9, 9,
+    ];
+    assert_eq!(sheet, grey(7, 5, &expected));
+}
+
+#[test]
+fn enlarging_makes_squares() {
+    let enlarged = grid(&[grey(2, 1, &[1, 2])], Layout { columns: 1, gap: 0, background: 0, enlarge: 3 });
+    assert_eq!(enlarged, grey(6, 3, &[1, 1, 1, 2, 2, 2].repeat(3)));
+    let colour = Picture { width: 1, height: 1, channels: 3, pixels: vec![1, 2, 3] };
+    assert_eq!(colour.enlarged(2).pixels, [1, 2, 3].repeat(4));
+}
+
+#[test]
+#[should_panic(expected = "picture 1 differs")]
+fn a_grid_refuses_pictures_of_two_sizes() {
+    grid(&[grey(2, 1, &[1, 2]), grey(1, 2, &[1, 2])], Layout::new(2));
+}
+
+#[test]
+fn a_strip_has_x_t_above_and_x_hat_0_below() {
+    let layout = Layout { columns: 1, gap: 0, background: 0, enlarge: 1 };
+    let one = |shade| grey(1, 1, &[shade]);
+    assert_eq!(strip(&[one(1), one(2), one(3)], &[one(4), one(5), one(6)], layout), grey(3, 2, &[1, 2, 3, 4, 5, 6]));
+}
+
+#[test]
+fn frames_are_evenly_spread_from_first_to_last() {
+    assert_eq!(frames(50, 8), [0, 7, 14, 21, 28, 35, 42, 49]);
+    assert_eq!(frames(3, 8), [0, 1, 2]);
+    assert_eq!((frames(9, 1), frames(9, 0), frames(0, 4)), (vec![8], vec![], vec![]));
+}
+
+proptest! {
+    #[test]
+    fn frames_rise_and_hold_both_ends(steps in 2usize..2000, shown in 2usize..40) {
+        let frames = frames(steps, shown);
+        prop_assert_eq!(frames.len(), steps.min(shown));
+        prop_assert!(frames.is_sorted_by(|a, b| a < b));
+        prop_assert_eq!((frames[0], frames[frames.len() - 1]), (0, steps - 1));
+    }
+
+    #[test]
+    fn a_png_brings_back_pixels_and_texts(
+        size in (1usize..9, 1usize..9, prop::bool::ANY),
+        pixels in prop::collection::vec(any::<u8>(), 192..=192),
+        key in "[!-~]([ -~]{0,76}[!-~])?",
+        values in prop::collection::vec("\\PC*|[a-zäöü\n]*|.*", 2..=2),
+    ) {
+        let (width, height, colour) = size;
+        let channels = if colour { 3 } else { 1 };
+        let picture = Picture { width, height, channels, pixels: pixels[..width * height * channels].to_vec() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let values: Vec<String> = values.iter().map(|value| value.replace('\0', "")).collect();
+        let text = Text::from([(key, values[0].clone()), ("prompt é".into(), values[1].clone())]);
+        write(&path, &picture, &text).unwrap();
+        prop_assert_eq!(read(&path).unwrap(), (picture, text));
+    }
+}
+
+#[test]
+fn texts_are_stored_as_the_specification_asks() {
+    let picture = grey(1, 1, &[7]);
+    let bytes = |value| encode(&picture, &text(&[("prompt", value)])).unwrap();
+    let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    // Latin-1 is one byte a character; all else is UTF-8 in an iTXt chunk.
+    assert!(holds(&bytes("caf\u{e9}"), b"tEXtprompt\0caf\xe9"));
+    assert!(holds(&bytes("手書きの七"), "iTXtprompt\0\0\0\0\0手書きの七".as_bytes()));
+    for (key, value) in [("", "a"), (&*"k".repeat(80), "a"), ("钥", "a"), (" a", "a"), ("a\nb", "a"), ("a", "b\0c")] {
+        let error = encode(&picture, &text(&[(key, value)])).unwrap_err();
+        assert!(matches!(&error, PictureError::Text { key: k, .. } if k == key), "{error}");
+    }
+}
+
+#[test]
+fn a_picture_without_pixels_is_an_error() {
+    let error = encode(&grey(0, 3, &[]), &Text::new()).unwrap_err();
+    assert!(matches!(error, PictureError::Size { width: 0, height: 3, .. }), "{error}");
+}
+
+#[test]
+fn writing_replaces_a_file_and_leaves_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.png");
+    for shade in [1, 2] {
+        write(&path, &grey(1, 1, &[shade]), &Text::new()).unwrap();
+        assert_eq!(read(&path).unwrap().0.pixels, [shade]);
+    }
+    assert_eq!(names(folder.path()), ["a.png"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn writing_through_a_link_keeps_the_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("a.svg"), folder.path().join("link.svg"));
+    fs::write(&path, "old").unwrap();
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    save(&link, b"new").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
+fn what_cannot_be_written_is_said_and_nothing_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old.png");
+    fs::write(&old, "old").unwrap();
+    let write = |path: &Path| write(path, &grey(1, 1, &[7]), &Text::new()).unwrap_err();
+
+    let error = write(&folder.path().join("no/such/a.png"));
+    assert!(
+        matches!(&error, PictureError::NoFolder { folder: f, .. } if *f == folder.path().join("no/such")),
+        "{error}"
+    );
+    let error = write(&old.join("a.png"));
+    assert!(matches!(&error, PictureError::NotAFolder { folder: f, .. } if *f == old), "{error}");
+    let error = write(folder.path());
+    assert!(matches!(&error, PictureError::NotAFile { .. }), "{error}");
+    let error = write(&folder.path().join("a".repeat(300)));
+    assert!(matches!(&error, PictureError::Io { action: "write", .. }), "{error}");
+    // A bad text is found before anything is written.
+    let error = imagen::picture::write(&old, &grey(1, 1, &[7]), &text(&[("", "")])).unwrap_err();
+    assert!(matches!(&error, PictureError::Text { .. }), "{error}");
+
+    assert_eq!(fs::read(&old).unwrap(), b"old");
+    assert_eq!(names(folder.path()), ["old.png"]);
+}
+
+#[test]
+fn a_read_only_file_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.png");
+    fs::write(&path, "old").unwrap();
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    let error = save(&path, b"new").unwrap_err();
+    assert!(matches!(&error, PictureError::ReadOnly { .. }), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_device_is_not_replaced() {
+    let error = save(Path::new("/dev/full"), b"new").unwrap_err();
+    assert!(matches!(&error, PictureError::NotAFile { .. }), "{error}");
+}
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.png");
+    assert!(matches!(read(&path).unwrap_err(), PictureError::Missing { .. }));
+    let whole = encode(&grey(20, 20, &(0..400).map(|i| (i * 7) as u8).collect::<Vec<_>>()), &Text::new()).unwrap();
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(matches!(&error, PictureError::Damaged { .. }), "{length} of {}: {error}", whole.len());
+    }
+    fs::write(&path, "GIF89a, not a PNG at all").unwrap();
+    assert!(matches!(read(&path).unwrap_err(), PictureError::Damaged { .. }));
+    assert!(matches!(read(folder.path()).unwrap_err(), PictureError::Io { action: "read", .. }));
+}
+
+#[test]
+fn a_preview_shows_two_rows_a_line() {
+    let picture = grey(2, 3, &[0, 255, 255, 0, 128, 128]);
+    assert_eq!(
+        preview(&picture, 80, Colours::True),
+        "\x1b[38;2;0;0;0;48;2;255;255;255m▀\x1b[38;2;255;255;255;48;2;0;0;0m▀\x1b[0m\n\
+         \x1b[38;2;128;128;128m▀▀\x1b[0m\n"
+    );
+    assert_eq!(
+        preview(&picture, 80, Colours::Greys),
+        "\x1b[38;5;16;48;5;231m▀\x1b[38;5;231;48;5;16m▀\x1b[0m\n\x1b[38;5;244m▀▀\x1b[0m\n"
+    );
+}
+
+#[test]
+fn a_preview_fits_the_terminal() {
+    let wide = Picture::blank(300, 100, 3, 200);
+    for columns in [1, 7, 80, 299, 300, 1000] {
+        let text = preview(&wide, columns, Colours::True);
+        let lines: Vec<usize> = text.lines().map(|line| line.matches('▀').count()).collect();
+        assert!(lines.iter().all(|&width| width == columns.min(300)));
+        assert_eq!(lines.len(), ((columns.min(300) as f64 / 3.0).round() as usize).max(1).div_ceil(2));
+        assert!(text.contains("38;2;200;200;200"));
+    }
+    assert_eq!(preview(&wide, 0, Colours::True), "");
+    // Shrinking takes the mean.
+    assert!(preview(&grey(2, 2, &[0, 100, 100, 200]), 1, Colours::True).starts_with("\x1b[38;2;100;100;100m"));
+}
+
+/// Every grey is shown by one of the 26 of the palette that is nearest to it.
+#[test]
+fn a_preview_takes_the_nearest_grey() {
+    let palette = |index: i32| match index {
+        16 => 0,
+        231 => 255,
+        index => 8 + 10 * (index - 232),
+    };
+    for shade in 0..=255u8 {
+        let text = preview(&grey(1, 1, &[shade]), 1, Colours::Greys);
+        let index: i32 = text.trim_start_matches("\x1b[38;5;").split('m').next().unwrap().parse().unwrap();
+        let distance = |index| (palette(index) - i32::from(shade)).abs();
+        let nearest = (232..=255).chain([16, 231]).map(distance).min().unwrap();
+        assert_eq!(distance(index), nearest, "{shade} shown as {index}");
+    }
+}
+
+/// All numbers of the paths of an SVG.
+fn numbers(svg: &str) -> Vec<f64> {
+    let paths = svg.split(" d=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let parts = paths.flat_map(|path| path.split(|c: char| c.is_alphabetic() || c == ' '));
+    parts.filter(|part| !part.is_empty()).map(|part| part.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_chart_of_anything_is_a_drawing_with_finite_numbers() {
+    let curves = |points: &[(f64, f64)]| vec![Curve::new("a", points.to_vec()).smoothed(0.9)];
+    let nothing: [&[(f64, f64)]; 3] = [&[], &[(f64::NAN, 1.0), (1.0, f64::INFINITY)], &[(0.0, -1.0)]];
+    for points in nothing {
+        let svg = line_chart("t", "x", "y", &curves(points), true, true);
+        assert!(svg.contains("no data") && numbers(&svg).iter().all(|v| v.is_finite()));
+    }
+    assert!(line_chart("t", "x", "y", &[], false, false).contains("no data"));
+    let something: [&[(f64, f64)]; 6] = [
+        &[(1.0, 2.0)],
+        &[(1.0, 2.0), (2.0, 2.0), (3.0, 2.0)],
+        &[(1.0, 1.0), (2.0, f64::NAN), (3.0, 2.0), (4.0, 1.0), (f64::INFINITY, 1.0)],
+        &[(0.0, 0.0), (-1.0, -5.0), (1.0, 3.0)],
+        &[(1.0, 1e299), (2.0, -1e299), (3.0, f64::MAX), (4.0, 5e-324)],
+        &[(1e15, 1.0), (1e15 + 1.0, 1.0 + 1e-15)],
+    ];
+    for (points, log) in something.iter().flat_map(|points| [(points, false), (points, true)]) {
+        let svg = line_chart("t", "x", "y", &curves(points), log, log);
+        assert!(!svg.contains("no data"), "{points:?}, log {log}");
+        assert!(numbers(&svg).iter().all(|v| (-1.0..=800.0).contains(v)), "{points:?}, log {log}:\n{svg}");
+    }
+}
+
+#[test]
+fn a_gap_interrupts_the_line() {
+    let points = vec![(0.0, 0.0), (1.0, 1.0), (2.0, f64::NAN), (3.0, 1.0), (4.0, 0.0), (5.0, f64::NAN), (6.0, 1.0)];
+    let svg = line_chart("t", "x", "y", &[Curve::new("", points)], false, false);
+    let line = svg.lines().find(|line| line.contains("stroke-linejoin")).unwrap();
+    assert_eq!((line.matches('M').count(), line.matches('L').count(), line.matches("h0").count()), (3, 2, 1));
+}
+
+#[test]
+fn words_do_not_break_the_drawing() {
+    let svg = line_chart("a < b & \"c\"", "x\u{1}", "y", &[Curve::new("</svg>", vec![(0.0, 1.0)])], false, false);
+    assert!(svg.contains("a &lt; b &amp; \"c\"") && svg.contains("&lt;/svg&gt;") && !svg.contains('\u{1}'));
+    assert_eq!(svg.matches("</svg>").count(), 1);
+}
+
+#[test]
+fn a_long_run_makes_a_small_file_that_keeps_its_spikes() {
+    let loss = |i: usize| if i == 54_321 { 9.0 } else { (i % 10) as f64 / 10.0 };
+    let curve = Curve::new("loss", (0..100_000).map(|i| (i as f64, loss(i))).collect());
+    let svg = line_chart("t", "x", "y", &[curve], false, false);
+    assert!(svg.len() < 60_000, "{} bytes", svg.len());
+    let line = svg.lines().find(|line| line.contains("stroke-linejoin")).unwrap();
+    // Values up to 0.9 stay in the lowest tenth or so; only the spike comes near the top.
+    let high = line.split(['M', 'L']).filter_map(|point| point.split(['"', ' ']).nth(1)?.parse::<f64>().ok());
+    assert_eq!(high.filter(|&y| y < 100.0).count(), 1);
+}
+
+#[test]
+fn smoothing_starts_unbiased_and_skips_what_is_not_finite() {
+    let flat = |y: f64| Curve::new("", vec![(0.0, y), (1.0, f64::NAN), (2.0, y), (3.0, y)]).smoothed(0.9);
+    let svg = line_chart("t", "x", "y", &[flat(2.0)], false, false);
+    let lines: Vec<&str> = svg.lines().filter(|line| line.contains("stroke-linejoin")).collect();
+    // The average of a constant is that constant: the same path, faint and strong.
+    let path = |line: &str| line.split('"').nth(1).unwrap().to_string();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(path(lines[0]), path(lines[1]));
+}
+
+#[test]
+fn a_heatmap_has_a_cell_a_value_and_darker_is_more() {
+    let svg = heatmap("t", ("asked", "seen"), &["zero", "one"], &["0", "1", "?"], &[9.0, 1.0, 0.0, 0.0, 9.0, f64::NAN]);
+    assert_eq!(svg.matches("<rect x").count(), 6);
+    assert_eq!(svg.matches("rgb(8,64,129)").count(), 2);
+    assert_eq!(svg.matches("rgb(246,249,252)").count(), 3);
+    assert_eq!((svg.matches(">9<").count(), svg.matches(">1<").count(), svg.matches(">–<").count()), (2, 2, 1));
+}
