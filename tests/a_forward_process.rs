@@ -133,9 +133,8 @@ fn a4_linear_betas_scale_with_the_number_of_steps() {
 //     log alpha_bar(t) -> -int_0^t beta = -0.1 t - 9.95 t^2 as T -> infinity, with an error that halves when T doubles.
 #[test]
 fn a4_linear_has_a_continuous_limit() {
-    let error = |steps: usize, t: f64| {
-        (DiscreteSchedule::linear(steps).log_alpha_bar(t) - (-0.1 * t - 9.95 * t * t)).abs()
-    };
+    let error =
+        |steps: usize, t: f64| (DiscreteSchedule::linear(steps).log_alpha_bar(t) - (-0.1 * t - 9.95 * t * t)).abs();
     for t in [0.25, 0.5, 1.0] {
         assert!(error(1000, t) < 0.1);
         for steps in [1000, 2000, 4000] {

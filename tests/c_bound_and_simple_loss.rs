@@ -82,8 +82,8 @@ impl GaussianChain {
         });
 
         let (_, variance) = self.reverse(model, 1, 0.0);
-        let l_0 = -log_density(0.0, 0.0, variance)
-            + (self.image_given(1).1 + model.mean_error.powi(2)) / (2.0 * variance);
+        let l_0 =
+            -log_density(0.0, 0.0, variance) + (self.image_given(1).1 + model.mean_error.powi(2)) / (2.0 * variance);
         l_prior + l_steps.sum::<f64>() + l_0
     }
 
@@ -218,10 +218,13 @@ fn loss_of_estimate(
 // C2, by drawing: KL(p || q) = E_p[log p - log q]
 #[test]
 fn c2_divergence_is_an_expected_log_ratio() {
-    for (k, (m1, v1, m2, v2)) in [(0.0, 0.0, 1.0, 0.5), (0.5, -1.0, 0.2, 0.3), (-1.0, 1.0, -1.0, 2.0)].into_iter().enumerate() {
+    for (k, (m1, v1, m2, v2)) in
+        [(0.0, 0.0, 1.0, 0.5), (0.5, -1.0, 0.2, 0.3), (-1.0, 1.0, -1.0, 2.0)].into_iter().enumerate()
+    {
         let draw = |z: &f64| m1 + f64::exp(0.5 * v1) * z;
         let log_ratio = |x: f64| log_density(x, m1, f64::exp(v1)) - log_density(x, m2, f64::exp(v2));
-        let samples: Vec<f64> = normal(4, Purpose::Test, k as u64, 0, 50_000).iter().map(|z| log_ratio(draw(z))).collect();
+        let samples: Vec<f64> =
+            normal(4, Purpose::Test, k as u64, 0, 50_000).iter().map(|z| log_ratio(draw(z))).collect();
         assert_expectation(&samples, kl(m1, v1, m2, v2));
     }
 }
@@ -322,7 +325,8 @@ fn c4_the_minimiser_is_the_score() {
         let f: Vec<f64> = x_t.chunks(2).flat_map(f).collect();
         let changed: Vec<f64> = best.iter().zip(&f).map(|(e, f)| e + f).collect();
         let squared: Vec<f64> = f.chunks(2).map(|f| (f[0] * f[0] + f[1] * f[1]) / 2.0).collect();
-        let excess: Vec<f64> = losses(&changed).iter().zip(&at_best).zip(&squared).map(|((c, b), f)| c - b - f).collect();
+        let excess: Vec<f64> =
+            losses(&changed).iter().zip(&at_best).zip(&squared).map(|((c, b), f)| c - b - f).collect();
         assert_expectation(&excess, 0.0);
         assert!(squared.iter().sum::<f64>() / n as f64 > 1e-3);
     }
@@ -364,9 +368,8 @@ fn c6_probability_is_the_mass_of_the_bin() {
     for level in [1, 100, 140, 153, 160, 200, 254] {
         let width = 2.0 / 255.0 / f64::from(cuts);
         let left = level_value(level) - 1.0 / 255.0;
-        let mass: f64 = (0..cuts)
-            .map(|k| log_density(left + (f64::from(k) + 0.5) * width, mean, std * std).exp() * width)
-            .sum();
+        let mass: f64 =
+            (0..cuts).map(|k| log_density(left + (f64::from(k) + 0.5) * width, mean, std * std).exp() * width).sum();
         assert!((discretised_log_probability(level, mean, std) - mass.ln()).abs() < 1e-4, "level {level}");
     }
     // the outermost bins take the tails
@@ -377,7 +380,12 @@ fn c6_probability_is_the_mass_of_the_bin() {
 // C6  the distribution function behind it, against tables: Phi(1), Phi(-3), Phi(-10), and where its two formulas meet
 #[test]
 fn c6_normal_distribution_function() {
-    for (z, phi) in [(0.0, 0.5), (1.0, 0.841_344_746_068_542_9), (-3.0, 1.349_898_031_630_094_5e-3), (-10.0, 7.619_853_024_160_526e-24)] {
+    for (z, phi) in [
+        (0.0, 0.5),
+        (1.0, 0.841_344_746_068_542_9),
+        (-3.0, 1.349_898_031_630_094_5e-3),
+        (-10.0, 7.619_853_024_160_526e-24),
+    ] {
         assert!((normal_cdf(z) / phi - 1.0).abs() < 1e-12, "z = {z}: {}", normal_cdf(z));
     }
     assert!((normal_cdf(-3.0 - 1e-12) / normal_cdf(-3.0) - 1.0).abs() < 1e-10);

@@ -2,7 +2,9 @@
 
 mod closed_form;
 
-use closed_form::{Exact, Mixture, assert_all_close, assert_close, assert_expectation, assert_mean_and_variance, tensor};
+use closed_form::{
+    Exact, Mixture, assert_all_close, assert_close, assert_expectation, assert_mean_and_variance, tensor,
+};
 use imagen::array::DType;
 use imagen::autograd::Tensor;
 use imagen::diffusion::sampler::ddim_step;
@@ -65,7 +67,8 @@ fn d1_ancestral_draws_what_its_steps_say() {
     for config in [ScheduleConfig::Linear, ScheduleConfig::Cosine] {
         let schedule = config.build();
         for gamma in [0.0, 0.3, 1.0] {
-            let x = sample(&Mixture::gaussian(MEAN, STD), &schedule, 300, settings(40, SamplerKind::Ancestral { gamma }));
+            let x =
+                sample(&Mixture::gaussian(MEAN, STD), &schedule, 300, settings(40, SamplerKind::Ancestral { gamma }));
             let (mean, variance) = ancestral_moments(&schedule, 40, gamma);
             assert_mean_and_variance(&x, mean, variance);
         }
@@ -98,7 +101,9 @@ fn two_lumps() -> Mixture {
 #[test]
 fn d1_d2_reproduce_a_mixture() {
     let (data, schedule) = (two_lumps(), ScheduleConfig::Cosine.build());
-    for sampler in [SamplerKind::Ancestral { gamma: 0.0 }, SamplerKind::Ddim { eta: 0.0 }, SamplerKind::Ddim { eta: 0.5 }] {
+    for sampler in
+        [SamplerKind::Ancestral { gamma: 0.0 }, SamplerKind::Ddim { eta: 0.0 }, SamplerKind::Ddim { eta: 0.5 }]
+    {
         let x = sample(&data, &schedule, 200, settings(200, sampler));
         let within = |samples: Vec<f64>, expected: f64| {
             let (mean, error) = closed_form::mean_and_error(&samples);
@@ -290,7 +295,9 @@ fn a_run_can_be_stopped_and_settings_are_checked() {
     let run = |settings| {
         let model = Stubborn { image: 0.0 };
         Sampler { schedule: &schedule, denoiser: &model, target: Target::X0, condition: &(), settings }
-            .sample(&images, &mut |step| if step.index == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            .sample(&images, &mut |step| {
+                if step.index == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
             .err()
     };
     let good = Sampling::default();

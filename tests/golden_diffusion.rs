@@ -20,7 +20,9 @@ struct Golden {
 
 impl Golden {
     fn load() -> Golden {
-        Golden { bytes: std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/diffusion.safetensors")).unwrap() }
+        Golden {
+            bytes: std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/diffusion.safetensors")).unwrap(),
+        }
     }
 
     fn tensor(&self, name: &str) -> Tensor {
