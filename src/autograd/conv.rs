@@ -22,6 +22,8 @@ impl Tensor {
         if let Some(bias) = bias {
             assert_eq!(**bias.shape(), [o], "conv2d: bias for weight {ws} must be [{o}]");
         }
+        let dtypes = [weight.dtype(), bias.map_or(weight.dtype(), Tensor::dtype)];
+        assert!(dtypes == [self.dtype(); 2], "conv2d: dtypes of input {xs} and weight {ws} or its bias differ");
         let k = self.kernels();
         let (x, weight_value) = (self.value.clone(), weight.value.clone());
         let y = k.conv2d(&x, &weight_value, bias.map(Tensor::array), conv);

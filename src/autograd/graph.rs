@@ -73,7 +73,7 @@ impl fmt::Debug for Node {
 pub(super) struct Pending(BTreeMap<u64, (Arc<Node>, Array)>);
 
 impl Pending {
-    pub(super) fn new() -> Pending {
+    fn new() -> Pending {
         Pending(BTreeMap::new())
     }
 
@@ -87,11 +87,11 @@ impl Pending {
         }
     }
 
-    /// Walks back through every node with an id of at least `first`; what arrives at leaves and at older nodes is handed to `arrived`.
+    /// Walks back through the graph, newest node first; what arrives at a leaf is handed to `arrived`.
     #[track_caller]
-    pub(super) fn walk(mut self, first: u64, mut arrived: impl FnMut(Arc<Node>, Array)) {
+    fn walk(mut self, mut arrived: impl FnMut(Arc<Node>, Array)) {
         while let Some((_, (node, grad))) = self.0.pop_last() {
-            if node.is_leaf() || node.id < first {
+            if node.is_leaf() {
                 arrived(node, grad);
                 continue;
             }
@@ -171,7 +171,7 @@ impl Tensor {
         let mut pending = Pending::new();
         pending.add(node, cotangent);
         let mut gradients = Gradients::default();
-        pending.walk(0, |leaf, grad| {
+        pending.walk(|leaf, grad| {
             gradients.0.insert(leaf.id, grad);
         });
         gradients
@@ -228,9 +228,11 @@ impl Op {
         self
     }
 
-    /// An edge that writes to whatever nodes it reaches (recomputation finds them only when it runs).
-    pub(super) fn edge(mut self, edge: impl FnOnce(&Array, &mut Pending) + Send + 'static) -> Op {
+    /// An edge that writes to whatever nodes it reaches (recomputation finds them only when it runs). `parents` are
+    /// those known now: through them the graph is shown, and freed without recursion.
+    pub(super) fn edge(mut self, parents: &[Tensor], edge: impl FnOnce(&Array, &mut Pending) + Send + 'static) -> Op {
         if is_recording() {
+            self.parents.extend(parents.iter().filter_map(Tensor::tracked));
             self.edges.push(Box::new(edge));
         }
         self
@@ -246,11 +248,6 @@ impl Op {
 /// Whether ops on this thread make graph nodes.
 pub fn is_recording() -> bool {
     RECORDING.get()
-}
-
-/// The id the next node will have.
-pub(super) fn next_id() -> u64 {
-    NEXT_ID.load(Ordering::Relaxed)
 }
 
 /// Runs `f` without recording: results have no history, and nothing is saved for backward. For sampling and evaluation.

@@ -9,8 +9,9 @@ impl Tensor {
     #[track_caller]
     pub fn embedding(&self, rows: &[u32]) -> Tensor {
         let [n, _] = self.shape().dims("embedding table");
-        let missing = rows.iter().find(|&&row| row as usize >= n);
-        assert!(missing.is_none(), "embedding: row {missing:?} is not in a table of shape {}", self.shape());
+        if let Some(row) = rows.iter().find(|&&row| row as usize >= n) {
+            panic!("embedding: row {row} is not in a table of shape {}", self.shape());
+        }
         let (k, rows) = (self.kernels(), rows.to_vec());
         op("embedding", k.gather_rows(&self.value, &rows)).grad(self, move |g| k.scatter_add_rows(g, &rows, n)).done()
     }

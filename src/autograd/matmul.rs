@@ -44,7 +44,10 @@ impl Tensor {
             w.len() == 2 && x.last() == Some(&w[1]),
             "linear: input {x} does not fit weight {w}, which is [out, in]"
         );
-        let rows = self.numel() / w[1].max(1);
+        if let Some(bias) = bias {
+            assert_eq!(**bias.shape(), [w[0]], "linear: bias for weight {w} must be [{}]", w[0]);
+        }
+        let rows = x[..x.len() - 1].iter().product();
         let mut shape = x.to_vec();
         shape[x.len() - 1] = w[0];
         let y = self.reshape([rows, w[1]]).matmul_t(weight, false, true);

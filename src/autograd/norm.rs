@@ -18,6 +18,11 @@ impl Tensor {
             weight.shape(),
             bias.shape()
         );
+        assert!(
+            [weight.dtype(), bias.dtype()] == [self.dtype(); 2],
+            "group_norm: dtypes of input {shape}, weight {} and bias differ",
+            weight.shape()
+        );
         let k = self.kernels();
         let (x, w) = (self.value.clone(), weight.value.clone());
         let (y, mean, inv_std) = k.group_norm(&x, &w, bias.array(), groups, eps);

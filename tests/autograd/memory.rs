@@ -1,0 +1,123 @@
+//! How long things live: graphs of any depth, and what is saved for backward.
+
+use super::{gradient, random, scalar};
+use imagen::array::{Array, DType};
+use imagen::autograd::{Tensor, checkpoint, no_grad};
+
+/// On a small stack, where recursion over the graph would end the process.
+fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().stack_size(256 << 10).spawn(f).unwrap().join().unwrap();
+}
+
+fn chain(x: &Tensor, length: usize) -> Tensor {
+    (0..length).fold(x.clone(), |y, _| y.affine(1.0, 1.0))
+}
+
+#[test]
+fn a_million_ops_are_differentiated_without_recursion() {
+    on_a_small_stack(|| {
+        let x = scalar(0.0);
+        let y = chain(&x, 1_000_000);
+        assert_eq!(y.item(), 1e6);
+        assert_eq!(gradient(&y.backward(), &x), 1.0);
+    });
+}
+
+#[test]
+fn a_million_ops_are_freed_without_recursion() {
+    on_a_small_stack(|| drop(chain(&scalar(0.0), 1_000_000)));
+}
+
+#[test]
+fn a_long_chain_of_pairs_is_freed_without_recursion() {
+    on_a_small_stack(|| {
+        let x = scalar(1.0);
+        drop((0..100_000).fold(x.clone(), |y, _| &(&y + &x) * &y));
+    });
+}
+
+#[test]
+fn a_long_chain_of_checkpoints_is_differentiated_and_freed_without_recursion() {
+    on_a_small_stack(|| {
+        let x = scalar(0.0);
+        let chain = || (0..50_000).fold(x.clone(), |y, _| checkpoint(&[&y], |y| y[0].affine(1.0, 1.0)));
+        assert_eq!(gradient(&chain().backward(), &x), 1.0);
+        drop(chain());
+    });
+}
+
+/// Whether the numbers of `array` are held by nobody else: then changing them in place needs no copy.
+fn is_only_holder(array: &mut Array) -> bool {
+    let before = array.slice::<f64>().as_ptr();
+    array.make_mut::<f64>().as_ptr() == before
+}
+
+#[test]
+fn sharing_can_be_seen() {
+    let mut array = random(0, [5]);
+    assert!(is_only_holder(&mut array));
+    let second = array.clone();
+    assert!(!is_only_holder(&mut array));
+    drop(second);
+    assert!(is_only_holder(&mut array));
+}
+
+#[test]
+fn backward_frees_what_forward_saved() {
+    let leaf = Tensor::leaf(random(0, [5]));
+    let mut saved = random(1, [5]);
+    let constant = Tensor::constant(saved.clone());
+    let y = (&leaf * &constant).sum_all();
+    drop(constant);
+    assert!(!is_only_holder(&mut saved.clone()));
+    assert!(!is_only_holder(&mut saved), "the product must have saved its factor");
+
+    // make_mut gave `saved` numbers of its own, so the question is put again for a second product.
+    let constant = Tensor::constant(saved.clone());
+    let z = (&leaf * &constant).sum_all();
+    drop(constant);
+    z.backward();
+    assert!(is_only_holder(&mut saved), "after backward nothing may hold it, though z itself lives on");
+    drop((y, z));
+}
+
+#[test]
+fn dropping_the_result_frees_what_forward_saved() {
+    let leaf = Tensor::leaf(random(0, [5]));
+    let mut saved = random(1, [5]);
+    let y = (&leaf * &Tensor::constant(saved.clone())).sum_all();
+    drop(y);
+    assert!(is_only_holder(&mut saved));
+}
+
+#[test]
+fn nothing_is_saved_for_parents_that_want_no_gradient() {
+    // d(a b)/db needs a; nobody asks for it.
+    let mut a = random(0, [5]);
+    let constant = Tensor::constant(random(1, [5]));
+    let leaf = Tensor::leaf(a.clone());
+    let y = &leaf * &constant;
+    drop(leaf);
+    assert!(is_only_holder(&mut a), "saved for the gradient of a constant");
+    drop(y);
+
+    // And nothing at all without recording.
+    let mut a = random(0, [5]);
+    let leaf = Tensor::leaf(a.clone());
+    let y = no_grad(|| &leaf * &leaf);
+    drop(leaf);
+    assert!(is_only_holder(&mut a));
+    drop(y);
+}
+
+#[test]
+fn a_checkpoint_holds_its_inputs_and_nothing_from_inside() {
+    let mut inside = random(1, [5]);
+    let leaf = Tensor::leaf(random(0, [5]));
+    // The captured numbers reach the product as a new tensor each time; only the block itself holds them.
+    let factors = inside.to_f64();
+    let y = checkpoint(&[&leaf], move |x| &x[0] * &Tensor::from_f64([5], &factors, DType::F64));
+    assert!(is_only_holder(&mut inside));
+    let history: Vec<&str> = y.history().iter().map(|(_, op, _)| *op).collect();
+    assert_eq!(history, ["checkpoint", "leaf"]);
+}
