@@ -36,7 +36,7 @@ impl Tensor {
     #[track_caller]
     pub fn layer_norm(&self, weight: &Tensor, bias: &Tensor, eps: f64) -> Tensor {
         let shape = self.shape();
-        let d = *shape.last().unwrap_or_else(|| panic!("layer_norm: a scalar has no last axis"));
+        let d = *shape.last().expect("layer_norm: a scalar has no last axis");
         assert!(
             **weight.shape() == [d] && **bias.shape() == [d],
             "layer_norm: weight {} and bias {} must be [{d}] for {shape}",
