@@ -205,8 +205,11 @@ impl Denoiser for Stubborn {
     }
 }
 
-/// The images of [`Stubborn`] that says so as x_0, and (x_t, x_hat_0, s) of every step's first number.
-fn sample_stubborn(image: f64, settings: Sampling) -> (Result<Tensor, SampleError>, Vec<(f64, f64, f64)>) {
+/// (x_t, x_hat_0, s) of a step's first number.
+type Seen = (f64, f64, f64);
+
+/// The images of [`Stubborn`] that says so as x_0, and what was seen at every step.
+fn sample_stubborn(image: f64, settings: Sampling) -> (Result<Tensor, SampleError>, Vec<Seen>) {
     let schedule = ScheduleConfig::Cosine.build();
     let images = Images { size: [1, 1, 2], dtype: DType::F64, seeds: &[(1, 0)] };
     let model = Stubborn { image };

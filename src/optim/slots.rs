@@ -79,7 +79,8 @@ pub(super) fn load(all: &mut [&mut Slots], state: &BTreeMap<String, Array>) -> R
 pub(super) fn check_pairs(state: &BTreeMap<String, Array>, a: &str, b: &str) -> Result<(), OptimizerError> {
     for (one, other) in [(a, b), (b, a)] {
         let names = state.keys().filter_map(|key| key.strip_prefix(one)?.strip_prefix('.'));
-        for missing in names.map(|name| format!("{other}.{name}")).filter(|key| !state.contains_key(key)) {
+        let mut wanted = names.map(|name| format!("{other}.{name}"));
+        if let Some(missing) = wanted.find(|key| !state.contains_key(key)) {
             return Err(OptimizerError::State(format!("{missing} is missing")));
         }
     }
