@@ -11,7 +11,10 @@ impl Tensor {
         let shape = self.shape();
         assert!(shape.len() >= 2, "group_norm: needs [B, C, ..], found {shape}");
         let c = shape[1];
-        assert!(groups > 0 && c % groups == 0, "group_norm: {groups} groups do not divide the {c} channels of {shape}");
+        assert!(
+            groups > 0 && c.is_multiple_of(groups),
+            "group_norm: {groups} groups do not divide the {c} channels of {shape}"
+        );
         assert!(
             **weight.shape() == [c] && **bias.shape() == [c],
             "group_norm: weight {} and bias {} must be [{c}] for {shape}",
