@@ -88,14 +88,20 @@ impl Array {
     /// The numbers, on the CPU. Panics if the dtype is not `T`.
     #[track_caller]
     pub fn slice<T: Element>(&self) -> &[T] {
-        T::from_storage(&self.storage).unwrap_or_else(|| panic!("expected {}, found {}", T::DTYPE, self.dtype()))
+        let Some(values) = T::from_storage(&self.storage) else {
+            panic!("expected {}, found {}", T::DTYPE, self.dtype())
+        };
+        values
     }
 
     /// The numbers, to be changed in place. Copies them first if another array shares them. Panics if the dtype is not `T`.
     #[track_caller]
     pub fn make_mut<T: Element>(&mut self) -> &mut [T] {
         let dtype = self.dtype();
-        T::from_storage_mut(&mut self.storage).unwrap_or_else(|| panic!("expected {}, found {dtype}", T::DTYPE))
+        let Some(values) = T::from_storage_mut(&mut self.storage) else {
+            panic!("expected {}, found {dtype}", T::DTYPE)
+        };
+        values
     }
 
     /// A copy of the numbers as f64, whatever the dtype.

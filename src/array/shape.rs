@@ -68,7 +68,9 @@ impl Shape {
     /// The sizes of a shape with exactly `N` axes. Panics, naming `what`, if it has more or fewer.
     #[track_caller]
     pub fn dims<const N: usize>(&self, what: &str) -> [usize; N] {
-        self.0.as_slice().try_into().unwrap_or_else(|_| panic!("{what}: expected {N} axes, found shape {self}"))
+        // Not unwrap_or_else: a panic inside a closure would name this line, not the caller's.
+        let Ok(sizes) = self.0.as_slice().try_into() else { panic!("{what}: expected {N} axes, found shape {self}") };
+        sizes
     }
 }
 

@@ -63,54 +63,61 @@ impl Tensor {
     /// a + b, broadcast: da = g, db = g.
     #[track_caller]
     pub fn add(&self, other: &Tensor) -> Tensor {
-        self.binary("add", Binary::Add, other, |g, _, _| g.clone(), |g, _, _| g.clone())
+        self.binary("add", Binary::Add, other, |g| g.clone(), |g| g.clone())
     }
 
     /// a - b, broadcast: da = g, db = -g.
     #[track_caller]
     pub fn sub(&self, other: &Tensor) -> Tensor {
-        self.binary("sub", Binary::Sub, other, |g, _, _| g.clone(), |g, _, _| -g)
+        self.binary("sub", Binary::Sub, other, |g| g.clone(), |g| -g)
     }
 
     /// a b, broadcast: da = g b, db = g a.
     #[track_caller]
     pub fn mul(&self, other: &Tensor) -> Tensor {
-        self.binary("mul", Binary::Mul, other, |g, _, b| g * b, |g, a, _| g * a)
+        let (a, b) = (self.value.clone(), other.value.clone());
+        self.binary("mul", Binary::Mul, other, move |g| g * &b, move |g| g * &a)
     }
 
     /// a / b, broadcast: da = g / b, db = -g a / b^2.
     #[track_caller]
     pub fn div(&self, other: &Tensor) -> Tensor {
-        self.binary("div", Binary::Div, other, |g, _, b| g / b, |g, a, b| -&(&(g * a) / &(b * b)))
+        let (a, b) = (self.value.clone(), other.value.clone());
+        let b2 = b.clone();
+        self.binary("div", Binary::Div, other, move |g| g / &b, move |g| -&(&(g * &a) / &(&b2 * &b2)))
     }
 
     /// The larger of a and b, broadcast. The gradient goes to the larger; halves where they are equal.
     #[track_caller]
     pub fn maximum(&self, other: &Tensor) -> Tensor {
-        self.binary("maximum", Binary::Maximum, other, |g, a, b| g * &wins(a, b), |g, a, b| g * &wins(b, a))
+        let (a, b) = (self.value.clone(), other.value.clone());
+        let (a2, b2) = (a.clone(), b.clone());
+        self.binary("maximum", Binary::Maximum, other, move |g| g * &wins(&a, &b), move |g| g * &wins(&b2, &a2))
     }
 
     /// The smaller of a and b, broadcast. The gradient goes to the smaller; halves where they are equal.
     #[track_caller]
     pub fn minimum(&self, other: &Tensor) -> Tensor {
-        self.binary("minimum", Binary::Minimum, other, |g, a, b| g * &wins(b, a), |g, a, b| g * &wins(a, b))
+        let (a, b) = (self.value.clone(), other.value.clone());
+        let (a2, b2) = (a.clone(), b.clone());
+        self.binary("minimum", Binary::Minimum, other, move |g| g * &wins(&b, &a), move |g| g * &wins(&a2, &b2))
     }
 
-    /// y = f(a, b) with its two gradients, each summed over what was broadcast. Closures get g, a, b.
+    /// y = f(a, b) with its two gradients, each summed over what was broadcast. Each closure holds of a and b only what
+    /// its formula needs: a sum keeps neither alive.
     #[track_caller]
     fn binary(
         &self,
         name: &'static str,
         f: Binary,
         other: &Tensor,
-        grad_a: impl FnOnce(&Array, &Array, &Array) -> Array + Send + 'static,
-        grad_b: impl FnOnce(&Array, &Array, &Array) -> Array + Send + 'static,
+        grad_a: impl FnOnce(&Array) -> Array + Send + 'static,
+        grad_b: impl FnOnce(&Array) -> Array + Send + 'static,
     ) -> Tensor {
-        let (a, b) = (self.value.clone(), other.value.clone());
-        let (a2, b2) = (a.clone(), b.clone());
-        op(name, a.binary(f, &b))
-            .grad(self, move |g| grad_a(g, &a, &b).sum_to(a.shape()))
-            .grad(other, move |g| grad_b(g, &a2, &b2).sum_to(b2.shape()))
+        let (shape_a, shape_b) = (self.shape().clone(), other.shape().clone());
+        op(name, self.value.binary(f, &other.value))
+            .grad(self, move |g| grad_a(g).sum_to(&shape_a))
+            .grad(other, move |g| grad_b(g).sum_to(&shape_b))
             .done()
     }
 

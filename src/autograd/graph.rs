@@ -95,11 +95,11 @@ impl Pending {
                 arrived(node, grad);
                 continue;
             }
-            let edges = node.take_edges().unwrap_or_else(|| {
+            let Some(edges) = node.take_edges() else {
                 panic!(
                     "backward has been through {node:?} before: what it had saved is gone; run the forward pass again"
                 )
-            });
+            };
             for edge in edges {
                 edge(&grad, &mut self);
             }

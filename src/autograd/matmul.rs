@@ -16,22 +16,19 @@ impl Tensor {
     #[track_caller]
     pub fn matmul_t(&self, other: &Tensor, transpose_a: bool, transpose_b: bool) -> Tensor {
         let (a, b) = (self.value.clone(), other.value.clone());
-        let (a2, b2) = (a.clone(), b.clone());
+        let (shape_a, shape_b) = (a.shape().clone(), b.shape().clone());
         check(self, other, transpose_a, transpose_b);
         let k = self.kernels();
         op("matmul", k.matmul(&a, &b, transpose_a, transpose_b))
             .grad(self, move |g| {
                 let grad =
                     if transpose_a { k.matmul(&b, g, transpose_b, true) } else { k.matmul(g, &b, false, !transpose_b) };
-                grad.sum_to(a.shape())
+                grad.sum_to(&shape_a)
             })
             .grad(other, move |g| {
-                let grad = if transpose_b {
-                    k.matmul(g, &a2, true, transpose_a)
-                } else {
-                    k.matmul(&a2, g, !transpose_a, false)
-                };
-                grad.sum_to(b2.shape())
+                let grad =
+                    if transpose_b { k.matmul(g, &a, true, transpose_a) } else { k.matmul(&a, g, !transpose_a, false) };
+                grad.sum_to(&shape_b)
             })
             .done()
     }

@@ -2,7 +2,7 @@
 //!
 //! One file per family of ops, with every op's formula, forward and gradient on the same screen. A new op that is a
 //! composition of others is a function here; a new primitive is `op(name, value).grad(parent, vjp).done()`.
-//! `tests/ops.rs` holds a table of samples per op; it fails when an op is missing there.
+//! `tests/ops` holds a table of samples per op; it fails when an op is missing there.
 
 mod attention;
 mod check;

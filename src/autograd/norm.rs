@@ -11,7 +11,10 @@ impl Tensor {
         let shape = self.shape();
         assert!(shape.len() >= 2, "group_norm: needs [B, C, ..], found {shape}");
         let c = shape[1];
-        assert!(groups > 0 && c % groups == 0, "group_norm: {groups} groups do not divide the {c} channels of {shape}");
+        assert!(
+            groups > 0 && c.is_multiple_of(groups),
+            "group_norm: {groups} groups do not divide the {c} channels of {shape}"
+        );
         assert!(
             **weight.shape() == [c] && **bias.shape() == [c],
             "group_norm: weight {} and bias {} must be [{c}] for {shape}",
@@ -36,7 +39,7 @@ impl Tensor {
     #[track_caller]
     pub fn layer_norm(&self, weight: &Tensor, bias: &Tensor, eps: f64) -> Tensor {
         let shape = self.shape();
-        let d = *shape.last().unwrap_or_else(|| panic!("layer_norm: a scalar has no last axis"));
+        let d = *shape.last().expect("layer_norm: a scalar has no last axis");
         assert!(
             **weight.shape() == [d] && **bias.shape() == [d],
             "layer_norm: weight {} and bias {} must be [{d}] for {shape}",

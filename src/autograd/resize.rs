@@ -54,7 +54,7 @@ impl Tensor {
     pub fn resize_nearest(&self, height: usize, width: usize) -> Tensor {
         let [_, _, h, w] = self.shape().dims("resize_nearest");
         assert!(h * w * height * width > 0, "resize_nearest: {} to {height} x {width} has an empty side", self.shape());
-        if height % h == 0 && height / h * w == width {
+        if height.is_multiple_of(h) && height / h * w == width {
             return self.upsample_nearest(height / h);
         }
         let rows = Tensor::constant(Array::from_f64([height, h], &nearest_weights(h, height), self.dtype()));

@@ -117,7 +117,7 @@ impl Tensor {
 /// another axis differs.
 #[track_caller]
 pub fn concat(parts: &[&Tensor], axis: isize) -> Tensor {
-    let first = parts.first().unwrap_or_else(|| panic!("concat: nothing to join"));
+    let first = parts.first().expect("concat: nothing to join");
     let axis = first.shape().axis(axis);
     for part in parts {
         let fits = part.shape().len() == first.shape().len()

@@ -121,3 +121,25 @@ fn a_checkpoint_holds_its_inputs_and_nothing_from_inside() {
     let history: Vec<&str> = y.history().iter().map(|(_, op, _)| *op).collect();
     assert_eq!(history, ["checkpoint", "leaf"]);
 }
+
+/// A residual connection must not keep both of its branches alive: the gradient of a sum needs only their shapes.
+#[test]
+fn a_sum_holds_neither_of_its_terms() {
+    let mut terms = [random(0, [5]), random(1, [5])];
+    let leaves = terms.clone().map(Tensor::leaf);
+    let sum = &(&leaves[0] + &leaves[1]) - &leaves[0];
+    drop(leaves);
+    assert!(terms.iter_mut().all(is_only_holder));
+    assert!(sum.requires_grad());
+}
+
+/// With a frozen weight a product needs the weight, not its input.
+#[test]
+fn a_matrix_product_holds_only_the_other_factor() {
+    let mut input = random(0, [3, 4]);
+    let leaf = Tensor::leaf(input.clone());
+    let y = leaf.matmul(&Tensor::constant(random(1, [4, 2])));
+    drop(leaf);
+    assert!(is_only_holder(&mut input));
+    assert!(y.requires_grad());
+}

@@ -73,7 +73,8 @@ impl Table {
         let mut sample = Sample { op, note: note.into(), inputs: Vec::new(), f: Box::new(f) };
         let shapes: Vec<&Shape> = inputs.iter().map(|input| &input.shape).collect();
         let seed = hash(&format!("{op} {} {shapes:?}", sample.note));
-        sample.inputs = inputs.iter().enumerate().map(|(i, input)| input.draw(seed, i)).collect();
+        let most = inputs.iter().map(|input| input.shape.numel()).max().unwrap_or(0);
+        sample.inputs = inputs.iter().enumerate().map(|(i, input)| input.draw(seed, i, most)).collect();
         self.0.push(sample);
     }
 }
@@ -94,7 +95,8 @@ enum Domain {
     Positive,
     /// Away from 0 on both sides: N(0, 1) pushed outwards by 0.5.
     Nonzero,
-    /// Where no two numbers are equal and none is a multiple of 0.05 (kinks are at differences of 0, or there).
+    /// Where no two numbers are equal and none is 0 (kinks are there): all of them, over both inputs of an op, lie in
+    /// steps of 0.05, or finer where they are many; and a quarter of a step beside the multiples of the step.
     Apart,
 }
 
@@ -117,7 +119,8 @@ fn apart<const N: usize>(shape: [usize; N]) -> Input {
 }
 
 impl Input {
-    fn draw(&self, seed: u64, index: usize) -> Array {
+    /// Numbers of input `index` of an op whose largest input has `most`.
+    fn draw(&self, seed: u64, index: usize, most: usize) -> Array {
         let n = self.shape.numel();
         let z = normal(seed, Purpose::Test, 0, index as u64, n);
         let values = match self.domain {
@@ -128,9 +131,11 @@ impl Input {
                 let mut by_size: Vec<usize> = (0..n).collect();
                 by_size.sort_by(|&a, &b| z[a].total_cmp(&z[b]));
                 let mut values = vec![0.0; n];
+                let step = 0.05_f64.min(8.0 / most as f64);
                 for (rank, &i) in by_size.iter().enumerate() {
                     // Two inputs of one op take turns, so that neither shares a number with the other.
-                    values[i] = 0.05 * (2 * rank + index) as f64 - 0.05 * n as f64 + 0.0125;
+                    let place = (2 * rank + index) as f64 - (n / 2 * 2) as f64;
+                    values[i] = step * (place + 0.25);
                 }
                 values
             }

@@ -1,12 +1,8 @@
 //! What the engine promises: how gradients add up, what is kept and for how long, and what it says to mistakes.
 
-#[path = "autograd/adjoints.rs"]
 mod adjoints;
-#[path = "autograd/checkpoints.rs"]
 mod checkpoints;
-#[path = "autograd/memory.rs"]
 mod memory;
-#[path = "autograd/mistakes.rs"]
 mod mistakes;
 
 use imagen::array::{Array, DType};
