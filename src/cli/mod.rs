@@ -95,9 +95,9 @@ pub fn main() -> ExitCode {
 impl Common {
     /// Sets the number of threads and says which device to use.
     fn prepare(&self) -> Result<Device> {
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
-        }
+        // The calling thread computes too: handing every kernel over to another thread would cost two switches each.
+        let threads = self.threads.map_or(0, usize::from);
+        rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
         match self.device {
             DeviceChoice::Cpu | DeviceChoice::Auto => Ok(Device::Cpu),
             DeviceChoice::Gpu => fail("this version computes on the CPU only; use --device cpu or leave the flag out"),

@@ -28,7 +28,7 @@ fn exp_f32(x: f32) -> f32 {
     /// Adding it moves an integer part into the low bits of the mantissa, rounded to nearest.
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
     /// ln 2 in two parts, the first so short that n times it is exact.
-    const LN2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     // Past these bounds the result is infinity or zero anyway. Written so that NaN passes through.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.0 { -104.0 } else { x };
@@ -61,7 +61,7 @@ fn tanh_f32(x: f32) -> f32 {
     let p = p * z + 2.063_908_8e-2;
     let p = p * z - 5.373_971_5e-2;
     let p = p * z + 1.333_144_2e-1;
-    let p = p * z - 3.333_328_2e-1;
+    let p = p * z - 3.333_328e-1;
     let small = p * z * x + x;
     let large = 1.0 - 2.0 / (exp_f32(2.0 * x.abs()) + 1.0);
     (if x.abs() < 0.625 { small } else { large }).copysign(x)

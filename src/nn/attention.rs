@@ -21,7 +21,10 @@ impl Attention {
     /// starts at 0, so the layer starts as the identity. Panics unless `heads` divides `channels`.
     #[track_caller]
     pub fn new(init: &Init, channels: usize, heads: usize, groups: usize, text_dim: Option<usize>) -> Attention {
-        assert!(heads > 0 && channels % heads == 0, "attention: {heads} heads do not divide {channels} channels");
+        assert!(
+            heads > 0 && channels.is_multiple_of(heads),
+            "attention: {heads} heads do not divide {channels} channels"
+        );
         Attention {
             norm: GroupNorm::new(&init.scope("norm"), groups, channels),
             qkv: Conv2d::pointwise(&init.scope("qkv"), channels, 3 * channels),

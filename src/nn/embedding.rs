@@ -7,7 +7,7 @@ use crate::autograd::Tensor;
 /// 1 to 1/10000: [positions.len(), dim]. Panics unless `dim` is even. (Vaswani et al. 2017, section 3.5; DDPM, appendix B)
 #[track_caller]
 pub fn sinusoidal(positions: &[f64], dim: usize, dtype: DType) -> Tensor {
-    assert!(dim % 2 == 0, "sinusoidal: {dim} features cannot be halved into sines and cosines");
+    assert!(dim.is_multiple_of(2), "sinusoidal: {dim} features cannot be halved into sines and cosines");
     let half = dim / 2;
     let frequency = |i: usize| (-(1e4_f64).ln() * i as f64 / half as f64).exp();
     let values: Vec<f64> = positions

@@ -245,7 +245,7 @@ impl RunConfig {
         if !(0.0..1.0).contains(&t.ema) {
             return Err(format!("train.ema must be at least 0 and below 1, not {}", t.ema));
         }
-        if !(t.clip > 0.0) {
+        if t.clip.is_nan() || t.clip <= 0.0 {
             return Err(format!("train.clip must be above 0, not {}", t.clip));
         }
         self.optimizer().check().map_err(|e| format!("optimizer: {e}"))?;

@@ -23,7 +23,7 @@ pub struct DiffusionTask {
 }
 
 /// Images in a preview: one row a class.
-const PREVIEW_COLUMNS: usize = 8;
+const PREVIEW_COLUMNS: usize = 4;
 
 impl DiffusionTask {
     /// Makes the model and checks that the data fits it.

@@ -108,7 +108,7 @@ impl UNetConfig {
         if self.attention.len() != levels {
             return wrong("attention", format!("must have one entry a level: {levels}, not {}", self.attention.len()));
         }
-        if self.base_channels % 2 != 0 {
+        if !self.base_channels.is_multiple_of(2) {
             return wrong(
                 "base_channels",
                 format!("must be even (sines and cosines of the time), not {}", self.base_channels),
@@ -135,7 +135,7 @@ impl UNetConfig {
                 );
             }
         }
-        if self.base_channels % self.groups != 0 {
+        if !self.base_channels.is_multiple_of(self.groups) {
             return wrong(
                 "groups",
                 format!("must divide base_channels; {} does not divide {}", self.groups, self.base_channels),

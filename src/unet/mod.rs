@@ -34,7 +34,7 @@ pub struct UNet {
 #[derive(Debug)]
 enum Step {
     /// A residual block, and attention at the levels that have it. Going up it first takes its skip connection.
-    Block(ResBlock, Option<Attention>),
+    Block(Box<ResBlock>, Option<Attention>),
     /// Half the height and width.
     Down(Conv2d),
     /// Twice the height and width.
@@ -60,7 +60,7 @@ impl UNet {
             let width = config.base_channels * multiplier;
             for i in 0..config.blocks {
                 let attends = config.attention[level].then(|| attention(&format!("down.{level}.{i}.attention"), width));
-                down.push(Step::Block(block(&format!("down.{level}.{i}"), channels, width), attends));
+                down.push(Step::Block(Box::new(block(&format!("down.{level}.{i}"), channels, width)), attends));
                 channels = width;
                 skips.push(channels);
             }
@@ -80,7 +80,7 @@ impl UNet {
             let width = config.base_channels * multiplier;
             for (i, skip) in skips.split_off(skips.len() - config.blocks - 1).into_iter().rev().enumerate() {
                 let attends = config.attention[level].then(|| attention(&format!("up.{level}.{i}.attention"), width));
-                up.push(Step::Block(block(&format!("up.{level}.{i}"), channels + skip, width), attends));
+                up.push(Step::Block(Box::new(block(&format!("up.{level}.{i}"), channels + skip, width)), attends));
                 channels = width;
             }
             if level > 0 {

@@ -53,7 +53,11 @@ impl Blocks {
 #[track_caller]
 pub(super) fn group_norm(x: &Array, weight: &Array, bias: &Array, groups: usize, eps: f64) -> (Array, Array, Array) {
     let blocks = Blocks::of(x, groups);
-    assert!(groups > 0 && blocks.channels % groups == 0, "group_norm: {groups} groups do not divide {}", x.shape());
+    assert!(
+        groups > 0 && blocks.channels.is_multiple_of(groups),
+        "group_norm: {groups} groups do not divide {}",
+        x.shape()
+    );
     by_dtype!(x.dtype(), T => {
         let (y, mean, inv_std) = forward::<T>(x.slice(), weight.slice(), bias.slice(), blocks, eps);
         let small = [blocks.images, groups];

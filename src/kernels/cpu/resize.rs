@@ -55,10 +55,10 @@ mod tests {
             let (small, large) = (gaussian([b, c, h, w], 1), gaussian([b, c, h * f, w * f], 2));
             let mut up = vec![0.0; large.numel()];
             let mut pool = vec![0.0; small.numel()];
-            for i in 0..large.numel() {
+            for (i, up) in up.iter_mut().enumerate() {
                 let (plane, row, column) = (i / (h * f * w * f), i / (w * f) % (h * f), i % (w * f));
                 let source = (plane * h + row / f) * w + column / f;
-                up[i] = small.to_f64()[source];
+                *up = small.to_f64()[source];
                 pool[source] += large.to_f64()[i];
             }
             assert!(upsample_nearest(&small, f).bit_eq(&Array::from_vec(large.shape(), up)));

@@ -55,9 +55,7 @@ impl<const N: usize> Walk<N> {
         for (size, step) in self.outer.iter().rev() {
             let i = index % size;
             index /= size;
-            for k in 0..N {
-                at[k] += i * step[k];
-            }
+            at.iter_mut().zip(step).for_each(|(at, step)| *at += i * step);
         }
         at
     }
@@ -70,9 +68,7 @@ impl<const N: usize> Walk<N> {
         while !rest.is_empty() {
             let (part, after) = rest.split_at_mut((self.run - skip).min(rest.len()));
             let mut at = self.start(index);
-            for k in 0..N {
-                at[k] += skip * self.step[k];
-            }
+            at.iter_mut().zip(&self.step).for_each(|(at, step)| *at += skip * step);
             work(part, at);
             (rest, skip, index) = (after, 0, index + 1);
         }
