@@ -13,6 +13,7 @@ pub use device::Device;
 pub use dtype::{DType, Element};
 pub use shape::Shape;
 
+use ndarray::{ArrayD, ArrayViewD};
 use std::fmt;
 use std::sync::Arc;
 
@@ -94,6 +95,13 @@ impl Array {
         values
     }
 
+    /// The numbers as an ndarray view, for slicing, iterating and everything else ndarray does. Panics if the dtype is
+    /// not `T`.
+    #[track_caller]
+    pub fn view<T: Element>(&self) -> ArrayViewD<'_, T> {
+        ArrayViewD::from_shape(&*self.shape, self.slice()).expect("an array is contiguous and row-major")
+    }
+
     /// The numbers, to be changed in place. Copies them first if another array shares them. Panics if the dtype is not `T`.
     #[track_caller]
     pub fn make_mut<T: Element>(&mut self) -> &mut [T] {
@@ -155,6 +163,13 @@ impl Array {
                 (Storage::F64(a), Storage::F64(b)) => a.iter().zip(b.iter()).all(|(a, b)| a.to_bits() == b.to_bits()),
                 _ => false,
             }
+    }
+}
+
+impl<T: Element> From<ArrayD<T>> for Array {
+    /// The same numbers in row-major order, whatever the layout was.
+    fn from(values: ArrayD<T>) -> Array {
+        Array::from_vec(values.shape(), values.iter().copied().collect())
     }
 }
 

@@ -154,7 +154,10 @@ pub(super) fn conv2d_grad_weight(g: &Array, x: &Array, weight_shape: &Shape, con
     let geometry = Geometry::new(x.shape(), weight_shape, conv);
     check_gradient(g, &geometry);
     match g.dtype() {
-        DType::F32 => Array::from_buffer(weight_shape, grad_weight::<f32>(g.slice(), x.slice(), &geometry)),
+        DType::F32 => {
+            let way = if direct::suits(&geometry) { direct::grad_weight } else { grad_weight };
+            Array::from_buffer(weight_shape, way(g.slice(), x.slice(), &geometry))
+        }
         DType::F64 => Array::from_buffer(weight_shape, grad_weight::<f64>(g.slice(), x.slice(), &geometry)),
     }
 }

@@ -1,9 +1,10 @@
 //! Kernels that move numbers without changing them.
 
 use super::by_dtype;
-use super::parallel::{for_rows, rows_per_chunk};
+use super::parallel::rows_per_chunk;
 use super::walk::Walk;
 use crate::array::{Array, Buffer, Element, Shape};
+use ndarray::{ArrayViewD, ArrayViewMutD, Axis, Zip};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -55,58 +56,58 @@ fn reorder<T: Element>(y: &mut [T], first: usize, x: &[T], walk: &Walk<1>) {
 }
 
 pub(super) fn slice(x: &Array, axis: usize, range: Range<usize>) -> Array {
-    let (_, n, inner) = x.shape().around(axis);
     let shape = x.shape().with(axis, range.len());
-    fn run<T: Element>(x: &[T], from: usize, every: usize, width: usize, len: usize) -> Buffer<T> {
-        let mut y = Buffer::scratch(len);
-        for_rows(&mut y, width, |i, y| y.copy_from_slice(&x[i * every + from..][..width]));
-        y
+    fn run<T: Element>(x: &Array, axis: usize, range: Range<usize>, shape: Shape) -> Array {
+        let mut y = Buffer::<T>::scratch(shape.numel());
+        copy(x.view().slice_axis(Axis(axis), range.into()), view_mut(&mut y, &shape));
+        Array::from_buffer(shape, y)
     }
-    let (from, every, width) = (range.start * inner, n * inner, range.len() * inner);
-    by_dtype!(x.dtype(), T => Array::from_buffer(&shape, run::<T>(x.slice(), from, every, width, shape.numel())))
+    by_dtype!(x.dtype(), T => run::<T>(x, axis, range, shape))
 }
 
 pub(super) fn unslice(x: &Array, axis: usize, start: usize, size: usize) -> Array {
-    let (_, n, inner) = x.shape().around(axis);
     let shape = x.shape().with(axis, size);
-    fn run<T: Element>(x: &[T], from: usize, every: usize, width: usize, len: usize) -> Buffer<T> {
-        let mut y = Buffer::scratch(len);
-        for_rows(&mut y, every, |i, y| {
-            y[..from].fill(T::zero());
-            y[from..from + width].copy_from_slice(&x[i * width..][..width]);
-            y[from + width..].fill(T::zero());
-        });
-        y
+    fn run<T: Element>(x: &Array, axis: usize, range: Range<usize>, shape: Shape) -> Array {
+        let mut y = Buffer::<T>::filled(shape.numel(), T::zero());
+        copy(x.view(), view_mut(&mut y, &shape).slice_axis_mut(Axis(axis), range.into()));
+        Array::from_buffer(shape, y)
     }
-    let (from, every, width) = (start * inner, size * inner, n * inner);
-    by_dtype!(x.dtype(), T => Array::from_buffer(&shape, run::<T>(x.slice(), from, every, width, shape.numel())))
+    by_dtype!(x.dtype(), T => run::<T>(x, axis, start..start + x.shape()[axis], shape))
 }
 
 pub(super) fn concat(parts: &[&Array], axis: usize) -> Array {
     let shape = parts[0].shape().with(axis, parts.iter().map(|part| part.shape()[axis]).sum());
-    fn run<T: Element>(parts: &[&Array], axis: usize, shape: &Shape) -> Buffer<T> {
-        let (_, n, inner) = shape.around(axis);
-        let parts: Vec<(&[T], usize)> = parts.iter().map(|part| (part.slice(), part.shape()[axis] * inner)).collect();
-        let mut y = Buffer::scratch(shape.numel());
-        for_rows(&mut y, n * inner, |i, mut y| {
-            for (part, width) in &parts {
-                y.split_off_mut(..*width).unwrap_or_default().copy_from_slice(&part[i * width..][..*width]);
-            }
-        });
-        y
+    fn run<T: Element>(parts: &[&Array], axis: usize, shape: Shape) -> Array {
+        let mut y = Buffer::<T>::scratch(shape.numel());
+        let mut rest = view_mut(&mut y, &shape);
+        for part in parts {
+            let (here, after) = rest.split_at(Axis(axis), part.shape()[axis]);
+            copy(part.view(), here);
+            rest = after;
+        }
+        Array::from_buffer(shape, y)
     }
-    by_dtype!(parts[0].dtype(), T => Array::from_buffer(&shape, run::<T>(parts, axis, &shape)))
+    by_dtype!(parts[0].dtype(), T => run::<T>(parts, axis, shape))
+}
+
+fn view_mut<'a, T: Element>(y: &'a mut [T], shape: &Shape) -> ArrayViewMutD<'a, T> {
+    ArrayViewMutD::from_shape(&**shape, y).expect("a buffer of this shape")
+}
+
+/// y = x, in parallel.
+fn copy<T: Element>(x: ArrayViewD<'_, T>, y: ArrayViewMutD<'_, T>) {
+    Zip::from(y).and(x).par_for_each(|y, &x| *y = x);
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{assert_same_on_any_threads, gaussian};
     use super::*;
-    use ndarray::{ArrayViewD, Axis, Slice, concatenate};
+    use ndarray::{Slice, concatenate};
     use proptest::prelude::*;
 
-    fn view<'a>(x: &'a Array) -> ArrayViewD<'a, f64> {
-        ArrayViewD::from_shape(&**x.shape(), x.slice()).unwrap()
+    fn view(x: &Array) -> ArrayViewD<'_, f64> {
+        x.view()
     }
 
     fn assert_is(found: &Array, expected: ArrayViewD<'_, f64>) {

@@ -1,9 +1,12 @@
-//! The convolution that keeps the size of the image, in f32, without a matrix of patches.
+//! The convolution that keeps the size of the image and the gradient of its weight, in f32, without a matrix of patches.
 //!
 //! Images lie one after the other in one long row per channel, with zeros between their rows. There, the input that
 //! position (ky, kx) of the kernel meets is the whole row moved by ky pitch + kx, so vectors of neighbouring outputs
 //! need only plain loads. A block of outputs of a few channels stays in registers during the sum over the patch. What
 //! is computed for the zeros between the rows is thrown away.
+//!
+//! With the gradient g of the outputs laid out the same way, those zeros in place, the gradient of the weight at
+//! (o, c, ky, kx) is one scalar product of two rows: g of channel o with x of channel c moved by ky pitch + kx.
 
 use super::Geometry;
 use crate::array::Buffer;
@@ -54,6 +57,47 @@ pub(super) fn forward_on(
     out
 }
 
+/// Outputs in one scalar product: enough that adding up its lanes at the end costs little, few enough that the rows of
+/// a block of channels stay in the nearest cache.
+const PRODUCT: usize = 1000;
+
+/// Parts of the batch whose sums are added at the end; fixed by sizes, so that sums do not depend on threads.
+const MOST_PARTS: usize = 16;
+
+/// dW [O, C, kh, kw] from x and the gradient g of the outputs.
+pub(super) fn grad_weight(g: &[f32], x: &[f32], geometry: &Geometry) -> Buffer<f32> {
+    grad_weight_on(pulp::Arch::new(), g, x, geometry)
+}
+
+/// [`grad_weight`] with given vector instructions.
+pub(super) fn grad_weight_on(arch: pulp::Arch, g: &[f32], x: &[f32], geometry: &Geometry) -> Buffer<f32> {
+    let (image, out_image) = (geometry.image().max(1), geometry.out_image().max(1));
+    let outputs = geometry.batch * geometry.size[0] * geometry.size[1];
+    let parts = (outputs / PRODUCT).clamp(1, MOST_PARTS);
+    let of_part = geometry.batch.div_ceil(parts).max(1);
+    let together = (PRODUCT / (geometry.size[0] * geometry.size[1]).max(1)).clamp(1, of_part);
+    let sums: Vec<Buffer<f32>> = g
+        .par_chunks(of_part * out_image)
+        .zip(x.par_chunks(of_part * image))
+        .map_init(Default::default, |(input, grad): &mut (Vec<f32>, Vec<f32>), (g, x)| {
+            let mut sums = Buffer::filled(geometry.out_channels * geometry.patch(), 0.0);
+            for (g, x) in g.chunks(together * out_image).zip(x.chunks(together * image)) {
+                let line = Line::new(geometry, x.len() / image);
+                line.lay_out(x, geometry, input);
+                line.spread(g, geometry.out_channels, geometry.out, 0, line.outputs, grad);
+                arch.dispatch(Products { input, grad, geometry, line: &line, sums: &mut sums });
+            }
+            sums
+        })
+        .collect();
+    let mut sums = sums.into_iter();
+    let mut total = sums.next().unwrap_or_else(|| Buffer::filled(geometry.out_channels * geometry.patch(), 0.0));
+    for sum in sums {
+        total.iter_mut().zip(sum.iter()).for_each(|(t, &s)| *t += s);
+    }
+    total
+}
+
 /// How the images of a group lie in one row.
 struct Line {
     /// From one row of an image to the next: its width and the zeros between, which serve both.
@@ -75,18 +119,24 @@ impl Line {
         Line { pitch, image_pitch, outputs, inputs }
     }
 
+    /// The input of the convolution, the padding before the first row included.
     fn lay_out(&self, x: &[f32], geometry: &Geometry, input: &mut Vec<f32>) {
-        // The zeros of a line of this length are still in place.
-        if input.len() != geometry.channels * self.inputs {
-            input.clear();
-            input.resize(geometry.channels * self.inputs, 0.0);
-        }
-        let [height, width] = geometry.size;
         let lead = geometry.padding[0] * self.pitch + geometry.padding[1];
+        self.spread(x, geometry.channels, geometry.size, lead, self.inputs, input);
+    }
+
+    /// Images [.., channels, height, width], one row of `length` numbers a channel, from number `lead` on.
+    fn spread(&self, x: &[f32], channels: usize, size: [usize; 2], lead: usize, length: usize, line: &mut Vec<f32>) {
+        // The zeros of a line of this length are still in place.
+        if line.len() != channels * length {
+            line.clear();
+            line.resize(channels * length, 0.0);
+        }
+        let [height, width] = size;
         for (i, row) in x.chunks_exact(width).enumerate() {
-            let (image, channel, y) = (i / height / geometry.channels, i / height % geometry.channels, i % height);
-            let start = channel * self.inputs + lead + image * self.image_pitch + y * self.pitch;
-            input[start..start + width].copy_from_slice(row);
+            let (image, channel, y) = (i / height / channels, i / height % channels, i % height);
+            let start = channel * length + lead + image * self.image_pitch + y * self.pitch;
+            line[start..start + width].copy_from_slice(row);
         }
     }
 
@@ -180,6 +230,87 @@ impl Sums<'_> {
             let output = &mut self.output[(channel + n) * self.line.outputs + start..][..span];
             let (output, _) = S::as_mut_simd_f32s(output);
             (output[0], output[1], output[2]) = (sums[n][0], sums[n][1], sums[n][2]);
+        });
+    }
+}
+
+/// The scalar products that make up the gradient of the weight, added to `sums` [O, C, kh, kw].
+struct Products<'a> {
+    input: &'a [f32],
+    grad: &'a [f32],
+    geometry: &'a Geometry,
+    line: &'a Line,
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (o, [kh, kw]) = (self.geometry.out_channels, self.geometry.kernel);
+        let moves: Vec<usize> = (0..kh).flat_map(|ky| (0..kw).map(move |kx| ky * self.line.pitch + kx)).collect();
+        let mut channel = 0;
+        while S::F32_LANES >= 16 && channel + 8 <= o {
+            self.channels::<S, 8>(simd, channel, &moves);
+            channel += 8;
+        }
+        while channel + 4 <= o {
+            self.channels::<S, 4>(simd, channel, &moves);
+            channel += 4;
+        }
+        while channel < o {
+            self.channels::<S, 1>(simd, channel, &moves);
+            channel += 1;
+        }
+    }
+}
+
+impl Products<'_> {
+    /// Output channels `channel..channel + N`, all input channels, all positions of the kernel.
+    #[inline(always)]
+    fn channels<S: Simd, const N: usize>(&mut self, simd: S, channel: usize, moves: &[usize]) {
+        for c in 0..self.geometry.channels {
+            let mut tap = 0;
+            while tap + 3 <= moves.len() {
+                self.block::<S, N, 3>(simd, channel, c, moves, tap);
+                tap += 3;
+            }
+            while tap < moves.len() {
+                self.block::<S, N, 1>(simd, channel, c, moves, tap);
+                tap += 1;
+            }
+        }
+    }
+
+    /// N output channels and T positions of the kernel for one input channel.
+    #[inline(always)]
+    fn block<S: Simd, const N: usize, const T: usize>(
+        &mut self,
+        simd: S,
+        channel: usize,
+        c: usize,
+        moves: &[usize],
+        tap: usize,
+    ) {
+        let length = self.line.outputs;
+        let vectors = length / S::F32_LANES;
+        let input = &self.input[c * self.line.inputs..][..self.line.inputs];
+        let x: [&[S::f32s]; T] = std::array::from_fn(|t| &S::as_simd_f32s(&input[moves[tap + t]..][..length]).0[..vectors]);
+        let g: [&[S::f32s]; N] =
+            std::array::from_fn(|n| &S::as_simd_f32s(&self.grad[(channel + n) * length..][..length]).0[..vectors]);
+        let mut sums = [[simd.splat_f32s(0.0); T]; N];
+        for v in 0..vectors {
+            let x: [S::f32s; T] = std::array::from_fn(|t| x[t][v]);
+            each_channel!(N, |n| {
+                let g = g[n][v];
+                each_channel!(T, |t| sums[n][t] = simd.mul_add_e_f32s(g, x[t], sums[n][t]));
+            });
+        }
+        let patch = self.geometry.patch();
+        each_channel!(N, |n| {
+            let to = &mut self.sums[(channel + n) * patch + c * moves.len() + tap..][..T];
+            each_channel!(T, |t| to[t] += simd.reduce_sum_f32s(sums[n][t]));
         });
     }
 }

@@ -96,13 +96,17 @@ fn every_vector_width_agrees_with_the_definition() {
     #[cfg(target_arch = "x86_64")]
     widths.extend(pulp::x86::V3::try_new().map(pulp::Arch::V3));
     let conv = conv(1, 1);
-    let [x, w, bias, _] = operands([4, 3, 11, 13], [13, 3, 3, 3], conv);
+    let [x, w, bias, g] = operands([4, 3, 11, 13], [13, 3, 3, 3], conv);
     let expected = reference::conv2d(&x, &w, Some(&bias), conv);
+    let expected_dw = reference::conv2d_grad_weight(&g, &x, w.shape(), conv);
     let geometry = Geometry::new(x.shape(), w.shape(), conv);
-    let [x, w, bias] = [x, w, bias].map(|v| v.to_f32());
+    let w_shape = w.shape().clone();
+    let [x, w, bias, g] = [x, w, bias, g].map(|v| v.to_f32());
     for arch in widths {
         let out = direct::forward_on(arch, &x, &turned(&w, &geometry), Some(&bias), &geometry);
         close(&Array::from_buffer(expected.shape(), out), &expected, rounding(f64::from(f32::EPSILON), 27));
+        let dw = direct::grad_weight_on(arch, &g, &x, &geometry);
+        close(&Array::from_buffer(w_shape.clone(), dw), &expected_dw, rounding(f64::from(f32::EPSILON), 4 * 11 * 13));
     }
 }
 
