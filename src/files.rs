@@ -136,6 +136,21 @@ pub fn is_leftover(name: &str) -> bool {
     name.starts_with(TEMPORARY) && name.ends_with(".tmp")
 }
 
+/// Removes the files and folders within `folder` whose name `matches`; nothing if there is no such folder.
+pub fn remove_matching(folder: &Path, matches: impl Fn(&str) -> bool) -> Result<(), FileError> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|e| FileError::new("read", folder, e))?,
+    };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(&matches)) {
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|e| FileError::new("remove", path, e))?;
+    }
+    Ok(())
+}
+
 /// An error unless [`write()`] could write the file `path` now; nothing is changed.
 pub fn check_file(path: &Path) -> Result<(), FileError> {
     temporary(folder_of(&target(path)?)).map_err(|e| FileError::new("write", path, e)).map(drop)
