@@ -1,13 +1,13 @@
 //! Writing files so that nothing of the user's is ever lost: the new file is complete on disk before the old one goes.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A file or folder that could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {}", path.display(), explain(source))]
+#[error("cannot {action} {}: {}", path.display(), explain(action, path, source))]
 pub struct FileError {
     /// What was attempted: "read", "write", "create folder".
     pub action: &'static str,
@@ -25,15 +25,22 @@ impl FileError {
 }
 
 /// The system's message, with what to do about it.
-fn explain(error: &io::Error) -> String {
-    let advice = match error.kind() {
-        io::ErrorKind::NotFound => "check the path",
-        io::ErrorKind::PermissionDenied => "check who owns it, or choose another place",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "free some space or choose another disk; nothing was overwritten"
+fn explain(action: &str, path: &Path, error: &io::Error) -> String {
+    let advice = match (error.kind(), action) {
+        (ErrorKind::NotFound, "write") => {
+            return format!("there is no folder {}; create it, or choose another", folder_of(path).display());
         }
-        io::ErrorKind::ReadOnlyFilesystem => "choose a folder that can be written to",
-        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "something else is in the way there",
+        (ErrorKind::NotFound, _) => "check the path",
+        (ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem, "read") => "check who may read it",
+        (ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem, _) => {
+            "it or its folder is read-only; allow writing there, or choose another place"
+        }
+        (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) => {
+            "the disk is full; free some space or choose another disk; nothing was overwritten"
+        }
+        (ErrorKind::NotADirectory | ErrorKind::AlreadyExists, _) => {
+            "something else is in the way there; choose another place"
+        }
         _ => return error.to_string(),
     };
     format!("{error}; {advice}")
@@ -54,37 +61,104 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).map_err(|e| FileError::new("create folder", path, e))
 }
 
-/// Writes `bytes` to a temporary file beside `path`, syncs it and renames it over `path`. Whatever fails, the file that
-/// was there stays whole and no temporary file is left.
+/// Writes `bytes` to the file `path`, atomically: into a temporary file of the same folder, synced, then renamed.
+/// Whatever fails, the file that was there stays whole and no temporary file is left. A link stays a link: the file it
+/// points to is replaced. A file that is marked read-only, and what is no ordinary file, is an error.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().ok_or_else(|| {
-        FileError::new("write", path, io::Error::new(io::ErrorKind::InvalidInput, "this names no file"))
-    })?;
-    let mut temporary_name = std::ffi::OsString::from(".");
-    temporary_name.push(name);
-    temporary_name.push(format!(".{}-{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
-    let temporary = path.with_file_name(temporary_name);
-    let result = (|| {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if result.is_err() {
-        // Best effort: the error that matters is the one that is returned.
-        let _ = fs::remove_file(&temporary);
+    replace(path, |file| file.write_all(bytes))
+}
+
+/// [`write()`] with what `fill` writes.
+fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), FileError> {
+    let failed = |e| FileError::new("write", path, e);
+    let target = target(path)?;
+    let folder = folder_of(&target);
+    let (mut file, temporary) = temporary(folder).map_err(failed)?;
+    fill(&mut file).and_then(|()| file.sync_all()).map_err(failed)?;
+    drop(file);
+    fs::rename(&temporary.0, &target).map_err(failed)?;
+    // The file is complete by now; a folder that cannot be synced (some systems refuse) does not change that.
+    let _ = sync_folder(folder);
+    Ok(())
+}
+
+/// The file to replace: `path`, or what it points to, for renaming over a link would replace the link.
+fn target(path: &Path) -> Result<PathBuf, FileError> {
+    let failed = |e| FileError::new("write", path, e);
+    let refuse = |kind, why| Err(failed(io::Error::new(kind, why)));
+    if path.file_name().is_none() {
+        return refuse(ErrorKind::InvalidInput, "this names no file; give it a name");
     }
-    result.map_err(|e| FileError::new("write", path, e))
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            refuse(ErrorKind::InvalidInput, "it exists and is not an ordinary file; choose another name")
+        }
+        // Renaming would go through where opening the file would not.
+        Ok(found) if found.permissions().readonly() => refuse(ErrorKind::PermissionDenied, "permission denied"),
+        Ok(_) => fs::canonicalize(path).map_err(failed),
+        Err(_) => Ok(path.to_path_buf()),
+    }
+}
+
+/// The folder of a file; the current one for a bare name.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// What the names of temporary files begin with: short whatever the name of the target.
+const TEMPORARY: &str = ".imagen-";
+
+/// A new file in `folder` under a name that no other writer uses.
+fn temporary(folder: &Path) -> io::Result<(File, Temporary)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("{TEMPORARY}{}-{count}.tmp", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            // Left by a process that was killed; in a container every process may have the same number.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            result => return result.map(|file| (file, Temporary(path))),
+        }
+    }
+}
+
+/// Removes its file when dropped. After a rename there is nothing of that name left to remove.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Whether `name` is that of a temporary file: left by a writer that was killed, unless one is at work.
+pub fn is_leftover(name: &str) -> bool {
+    name.starts_with(TEMPORARY) && name.ends_with(".tmp")
+}
+
+/// Removes the files and folders within `folder` whose name `matches`; nothing if there is no such folder.
+pub fn remove_matching(folder: &Path, matches: impl Fn(&str) -> bool) -> Result<(), FileError> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|e| FileError::new("read", folder, e))?,
+    };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(&matches)) {
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|e| FileError::new("remove", path, e))?;
+    }
+    Ok(())
+}
+
+/// An error unless [`write()`] could write the file `path` now; nothing is changed.
+pub fn check_file(path: &Path) -> Result<(), FileError> {
+    temporary(folder_of(&target(path)?)).map_err(|e| FileError::new("write", path, e)).map(drop)
 }
 
 /// An error unless files can be made in `folder`; leaves nothing there.
 pub fn check_writable(folder: &Path) -> Result<(), FileError> {
-    let probe = folder.join(format!(".imagen-{}-probe.tmp", std::process::id()));
-    let made = File::create(&probe).map_err(|e| FileError::new("write to", folder, e));
-    // Best effort: a probe that cannot be removed could not have been made.
-    let _ = fs::remove_file(&probe);
-    made.map(drop)
+    temporary(folder).map_err(|e| FileError::new("write to", folder, e)).map(drop)
 }
 
 /// Makes a rename or a new file within `folder` survive a power cut, where the system can do that.
@@ -98,24 +172,121 @@ pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_temporary_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let occupied = folder.path().join("occupied");
-        fs::create_dir(&occupied).unwrap();
-        fs::write(occupied.join("precious"), "old").unwrap();
-        // A rename onto a folder that is not empty fails for every user, root included.
-        assert!(write(&occupied, b"new").is_err());
-        assert_eq!(fs::read_to_string(occupied.join("precious")).unwrap(), "old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     #[test]
-    fn a_write_replaces_the_whole_file() {
+    fn a_write_replaces_the_whole_file_and_leaves_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         write(&path, b"a longer first version").unwrap();
         write(&path, b"second").unwrap();
         assert_eq!(read(&path).unwrap(), b"second");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_that_fills_up_half_way_leaves_the_old_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        fs::write(&path, "old").unwrap();
+        let error = replace(&path, |file| {
+            file.write_all(b"half of the new")?;
+            // What writing to a full disk gives.
+            OpenOptions::new().write(true).open("/dev/full")?.write_all(b"the rest")
+        })
+        .unwrap_err();
+        assert!(error.source.kind() == ErrorKind::StorageFull && error.path == path, "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a.png"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn writing_through_a_link_keeps_the_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("a.svg"), folder.path().join("link.svg"));
+        fs::write(&path, "old").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write(&link, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_read_only_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        fs::write(&path, "old").unwrap();
+        let mut permissions = fs::metadata(&path).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&path, permissions).unwrap();
+        for error in [write(&path, b"new").unwrap_err(), check_file(&path).unwrap_err()] {
+            assert!(error.to_string().ends_with("read-only; allow writing there, or choose another place"), "{error}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn devices_and_folders_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("precious"), "old").unwrap();
+        for path in [Path::new("/dev/full"), folder.path()] {
+            for error in [write(path, b"new").unwrap_err(), check_file(path).unwrap_err()] {
+                assert!(error.to_string().ends_with("is not an ordinary file; choose another name"), "{error}");
+            }
+        }
+        assert_eq!(names(folder.path()), ["precious"]);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, none) = (folder.path().join("file"), folder.path().join("none"));
+        fs::write(&file, "old").unwrap();
+        let error = write(&none.join("a"), b"new").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with(&format!("there is no folder {}; create it, or choose another", none.display()))
+        );
+        for error in [write(&file.join("a"), b"new").unwrap_err(), create_folder(&file).unwrap_err()] {
+            assert!(error.to_string().ends_with("something else is in the way there; choose another place"), "{error}");
+        }
+        let error = write(&folder.path().join("a".repeat(300)), b"new").unwrap_err();
+        assert!(error.to_string().contains("name too long"), "{error}");
+        assert!(write(Path::new("/"), b"new").unwrap_err().to_string().contains("names no file"));
+        assert_eq!(read(&file).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn errors_of_the_system_become_advice() {
+        for (action, kind, advice) in [
+            ("write", ErrorKind::PermissionDenied, "read-only; allow writing there"),
+            ("write", ErrorKind::ReadOnlyFilesystem, "read-only; allow writing there"),
+            ("write", ErrorKind::QuotaExceeded, "free some space"),
+            ("write", ErrorKind::NotFound, "there is no folder out; create it"),
+            ("read", ErrorKind::NotFound, "check the path"),
+            ("read", ErrorKind::PermissionDenied, "check who may read it"),
+        ] {
+            let message = FileError::new(action, "out/a.png", kind.into()).to_string();
+            let start = format!("cannot {action} out/a.png: ");
+            assert!(message.starts_with(&start) && message.contains(advice), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_leftover_of_a_killed_process_of_the_same_number_does_not_stop_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let next: Vec<PathBuf> =
+            (0..1000).map(|i| folder.path().join(format!("{TEMPORARY}{}-{i}.tmp", std::process::id()))).collect();
+        next.iter().for_each(|path| fs::write(path, "half").unwrap());
+        write(&folder.path().join("file"), b"whole").unwrap();
+        assert_eq!(names(folder.path()).iter().filter(|name| !is_leftover(name)).collect::<Vec<_>>(), ["file"]);
+        assert_eq!(names(folder.path()).len(), 1001);
     }
 }

@@ -55,6 +55,13 @@ impl StageConfig {
     /// An error naming the first entry that is wrong.
     pub fn validate(&self) -> Result<(), String> {
         self.unet.validate().map_err(|e| e.to_string())?;
+        let size = rough_size(&self.unet);
+        if size > MOST_PARAMETERS {
+            return Err(format!(
+                "unet: base_channels, channel_multipliers and blocks make a network of some {size} parameters; at most \
+                 {MOST_PARAMETERS} are taken to be meant"
+            ));
+        }
         self.diffusion.validate()?;
         self.sampling.method.check().map_err(|e| e.to_string())?;
         if !self.sampling.guidance.is_finite() {
@@ -86,6 +93,15 @@ impl StageConfig {
         }
         Ok(())
     }
+}
+
+/// More parameters than this are taken for a slip of the hand: no memory would hold them together with their training.
+pub(crate) const MOST_PARAMETERS: u64 = 2_000_000_000;
+
+/// About how many parameters the convolutions of a U-Net have, which is most of it: two of 3x3 in every residual block.
+fn rough_size(unet: &UNetConfig) -> u64 {
+    let widths = unet.channel_multipliers.iter().map(|m| (m * unet.base_channels) as u64);
+    widths.map(|width| 18 * width * width * (2 * unet.blocks as u64 + 1)).sum()
 }
 
 impl DiffusionConfig {

@@ -6,5 +6,6 @@ pub mod bundled;
 mod config;
 mod text_to_image;
 
+pub(crate) use config::MOST_PARAMETERS;
 pub use config::{DiffusionConfig, SamplingConfig, StageConfig};
 pub use text_to_image::{ModelError, Request, TextToImage};

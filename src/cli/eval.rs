@@ -1,6 +1,6 @@
 //! `imagen eval`
 
-use super::{Common, Result, fail, model, note, print};
+use super::{Common, Failure, Result, fail, model, note, print};
 use clap::Args;
 use imagen::cascade::bundled;
 use imagen::data::{Captions, Dataset, DatasetName};
@@ -52,7 +52,7 @@ pub fn run(args: &EvalArgs) -> Result {
     let found = model::find(&args.model)?;
     let model = found.text_to_image()?;
     let judge = model::find(&args.classifier)?;
-    let classifier = Classifier::from_weights(&judge.weights)?;
+    let classifier = Classifier::from_weights(&judge.weights).map_err(|e| Failure(format!("{}: {e}", judge.origin)))?;
     let name = DatasetName::Mnist;
     let data = Dataset::load(name, &args.data.clone().unwrap_or_else(|| name.default_folder()))?;
     let c = classifier.config();
@@ -64,6 +64,7 @@ pub fn run(args: &EvalArgs) -> Result {
             judge.origin
         ));
     }
+    check_data(&data, &classifier, &judge.origin)?;
     let in_run = Path::new(&args.model).is_dir() && !bundled::ALL.iter().any(|b| b.name == args.model);
     let out = args.out.clone().or_else(|| in_run.then(|| PathBuf::from(&args.model)));
     if let Some(out) = &out {
@@ -72,11 +73,14 @@ pub fn run(args: &EvalArgs) -> Result {
     }
 
     let defaults = model.config().sampling;
+    let guidance = args.guidance.unwrap_or(defaults.guidance);
+    if !guidance.is_finite() {
+        return fail(format!("--guidance must be a number, not {guidance}"));
+    }
     let mut sampling = defaults.method;
     sampling.steps = args.steps.map_or(sampling.steps, |s| s as usize);
     let samples = args.samples as usize;
-    let settings =
-        Evaluation { samples, guidance: args.guidance.unwrap_or(defaults.guidance), sampling, seed: args.seed };
+    let settings = Evaluation { samples, guidance, sampling, seed: args.seed };
     let bar = bar(args.common.quiet, 2 * samples);
     let report = evaluate(&model, &classifier, &data, &Captions::of(name), settings, &mut |done, _| {
         bar.set_position(done as u64);
@@ -84,11 +88,8 @@ pub fn run(args: &EvalArgs) -> Result {
     })?;
     bar.finish_and_clear();
 
+    // Saved before it is shown: a reader that has gone away ends the program.
     let json = serde_json::to_string_pretty(&report)?;
-    match args.common.json {
-        true => print(serde_json::to_string(&report)?),
-        false => show(&report),
-    }
     if let Some(out) = out {
         files::write(&out.join("eval.json"), json.as_bytes())?;
         for (split, agreement) in [("training", &report.training), ("held-out", &report.held_out)] {
@@ -96,7 +97,30 @@ pub fn run(args: &EvalArgs) -> Result {
         }
         note(format!("saved in {}", out.display()));
     }
+    match args.common.json {
+        true => print(serde_json::to_string(&report)?),
+        false => show(&report),
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An error unless the classifier takes these images and tells their classes apart.
+fn check_data(data: &Dataset, classifier: &Classifier, origin: &str) -> Result<()> {
+    let (c, images) = (classifier.config(), &data.train);
+    let (wanted, found) =
+        ([c.image_channels, c.image_size, c.image_size], [images.channels, images.height, images.width]);
+    if (wanted, c.classes) != (found, images.class_names.len()) {
+        let classes = images.class_names.len();
+        return fail(format!(
+            "{origin} judges images of {wanted:?} in {} classes; the data has {found:?} in {classes}",
+            c.classes
+        ));
+    }
+    // What a covariance needs.
+    if images.len() < 2 || data.test.len() < 2 {
+        return fail("the data has a single image to train on or to test on; at least two of each are needed");
+    }
+    Ok(())
 }
 
 fn show(report: &Report) {

@@ -5,6 +5,7 @@ use clap::Args;
 use imagen::autograd::Tensor;
 use imagen::cascade::{Request, TextToImage};
 use imagen::diffusion::Step;
+use imagen::files;
 use imagen::picture::{self, Layout, Picture, Text, frames, grid, strip, terminal};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -22,10 +23,10 @@ pub struct SampleArgs {
     #[arg(required_unless_present = "from")]
     prompts: Vec<String>,
     /// Images a prompt [default: 16 for one prompt, 8 for several]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES as i64))]
     count: Option<u32>,
     /// Steps of the sampler [default: as the model says]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_STEPS as i64))]
     steps: Option<u32>,
     /// How strongly the words guide: 0 ignores them, 1 is plain, more exaggerates [default: as the model says]
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
@@ -52,6 +53,10 @@ pub struct SampleArgs {
     common: Common,
 }
 
+/// Images a prompt.
+const MOST_IMAGES: usize = 4096;
+/// Steps of the sampler.
+const MOST_STEPS: usize = 100_000;
 /// Frames of a filmstrip.
 const FRAMES: usize = 12;
 
@@ -148,6 +153,12 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
     if !request.guidance.is_finite() {
         return fail(format!("--guidance must be a number, not {}", request.guidance));
     }
+    // The flags are within these bounds; the settings in a picture may be anything.
+    let within = |n: usize, most: usize| (1..=most).contains(&n);
+    let whole = !request.prompts.is_empty() && request.first.checked_add(MOST_IMAGES as u64).is_some();
+    if !whole || !within(request.count, MOST_IMAGES) || !within(request.sampling.steps, MOST_STEPS) {
+        return fail("the settings in that picture are not those of this program; draw it anew");
+    }
     // Before anything is drawn: a prompt without words, or with too many.
     model.encode(&request.prompts)?;
     Ok(request)
@@ -168,7 +179,7 @@ fn target(args: &SampleArgs, request: &Request) -> Result<Target> {
         }
         Some(_) if args.strip => return fail("a filmstrip is one picture: let --out end in .png"),
         Some(folder) => {
-            imagen::files::create_folder(folder)?;
+            files::create_folder(folder)?;
             if let Some(old) = file_names(folder, request).iter().find(|p| p.exists() && !args.force) {
                 return Err(exists(old));
             }
@@ -176,11 +187,10 @@ fn target(args: &SampleArgs, request: &Request) -> Result<Target> {
         }
     };
     // Found out now rather than after minutes of drawing.
-    let folder = match &target {
-        Target::File(path) => path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-        Target::Folder(folder) => folder,
-    };
-    imagen::files::check_writable(folder)?;
+    match &target {
+        Target::File(path) => files::check_file(path)?,
+        Target::Folder(folder) => files::check_writable(folder)?,
+    }
     Ok(target)
 }
 

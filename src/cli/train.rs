@@ -1,6 +1,6 @@
 //! `imagen train`
 
-use super::{Common, Result, fail, note, print};
+use super::{Common, Result, note, print};
 use clap::Args;
 use imagen::data::Dataset;
 use imagen::train::{
@@ -52,12 +52,6 @@ pub fn run(args: &TrainArgs) -> Result {
     };
     let mut trainer = Trainer::new(&*task, &config, folder.clone(), args.resume)?;
     let steps = config.train().steps;
-    if trainer.step() > steps {
-        return fail(format!(
-            "the run has {} steps already, more than the {steps} that were asked for",
-            trainer.step()
-        ));
-    }
     let mut display = Display::new(trainer.step(), steps, args.common.quiet);
     display.note(&format!(
         "{}: {} parameters, step {} of {steps}",

@@ -5,7 +5,6 @@ mod grid;
 mod heatmap;
 mod plot;
 mod png;
-mod save;
 mod strip;
 mod svg;
 pub mod terminal;
@@ -14,11 +13,10 @@ pub use grid::{Layout, grid};
 pub use heatmap::heatmap;
 pub use plot::{Curve, line_chart};
 pub use png::{Text, encode, read, write};
-pub use save::save;
 pub use strip::{frames, strip};
 
 use crate::array::Array;
-use std::io;
+use crate::files::FileError;
 use std::path::PathBuf;
 
 /// An 8-bit picture: grey (1 channel) or RGB (3 channels).
@@ -115,46 +113,9 @@ impl Picture {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PictureError {
-    /// The folder to write into does not exist.
-    #[error("cannot write {}: there is no folder {}; create it, or name another", path.display(), folder.display())]
-    NoFolder {
-        /// The file that was to be written.
-        path: PathBuf,
-        /// Its folder.
-        folder: PathBuf,
-    },
-    /// What should be the folder is a file.
-    #[error("cannot write {}: {} is not a folder; name another", path.display(), folder.display())]
-    NotAFolder {
-        /// The file that was to be written.
-        path: PathBuf,
-        /// What stands where its folder should be.
-        folder: PathBuf,
-    },
-    /// There is something of that name that is not a file, such as a folder or a device.
-    #[error("cannot write {}: it exists and is not an ordinary file; name another", path.display())]
-    NotAFile {
-        /// The file that was to be written.
-        path: PathBuf,
-    },
-    /// The folder, the file or the whole disk may not be written.
-    #[error("cannot write {}: it or its folder is read-only; allow writing there, or name another folder", path.display())]
-    ReadOnly {
-        /// The file that was to be written.
-        path: PathBuf,
-    },
-    /// No space, or no quota, is left.
-    #[error("cannot write {}: the disk is full; free some space, or name a folder on another disk", path.display())]
-    DiskFull {
-        /// The file that was to be written.
-        path: PathBuf,
-    },
-    /// The file to read does not exist.
-    #[error("cannot read {}: there is no such file; check the name", path.display())]
-    Missing {
-        /// The file that was to be read.
-        path: PathBuf,
-    },
+    /// The file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file is not a PNG, or a damaged one.
     #[error("cannot read {}: not a whole PNG ({why}); make or copy it anew", path.display())]
     Damaged {
@@ -180,15 +141,5 @@ pub enum PictureError {
         height: usize,
         /// What the encoder says.
         why: String,
-    },
-    /// Any other failure of the system.
-    #[error("cannot {action} {}: {source}; try again, or name another", path.display())]
-    Io {
-        /// "read" or "write".
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
     },
 }

@@ -1,6 +1,7 @@
 //! PNG files that carry their story (prompt, seed, settings) as text.
 
-use super::{Picture, PictureError, save};
+use super::{Picture, PictureError};
+use crate::files::{self, FileError};
 use ::png::text_metadata::{ITXtChunk, TEXtChunk};
 use ::png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, EncodingError, Transformations};
 use std::collections::BTreeMap;
@@ -11,10 +12,10 @@ use std::path::Path;
 /// The texts of a PNG: key to value. A key has 1 to 79 Latin-1 characters; a value is any text without NUL.
 pub type Text = BTreeMap<String, String>;
 
-/// Writes `picture` and `text` to the file `path`, atomically as [`save`] does. Panics unless the picture holds as many
+/// Writes `picture` and `text` to the file `path`, atomically as [`files::write`] does. Panics unless the picture holds as many
 /// bytes as its size says.
 pub fn write(path: &Path, picture: &Picture, text: &Text) -> Result<(), PictureError> {
-    save(path, &encode(picture, text)?)
+    Ok(files::write(path, &encode(picture, text)?)?)
 }
 
 /// The bytes of a PNG file of `picture` and `text`. Errors on a text or a size that PNG cannot carry. Panics unless the
@@ -68,11 +69,8 @@ fn check(key: &str, value: &str) -> Result<(), PictureError> {
 /// texts. Of a key that comes twice, the last value counts.
 pub fn read(path: &Path) -> Result<(Picture, Text), PictureError> {
     decode(path).map_err(|error| match error {
-        DecodingError::IoError(source) if source.kind() == ErrorKind::NotFound => {
-            PictureError::Missing { path: path.into() }
-        }
         DecodingError::IoError(source) if source.kind() != ErrorKind::UnexpectedEof => {
-            PictureError::Io { action: "read", path: path.into(), source }
+            FileError::new("read", path, source).into()
         }
         DecodingError::IoError(_) => PictureError::Damaged { path: path.into(), why: "it ends too early".into() },
         other => PictureError::Damaged { path: path.into(), why: other.to_string() },

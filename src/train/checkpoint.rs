@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The state of a run after `step` steps.
@@ -19,6 +20,8 @@ pub struct Checkpoint {
     pub step: u64,
     /// Seconds of training so far.
     pub seconds: f64,
+    /// The losses since the last record of the metrics.
+    pub pending: Pending,
     /// The trained weights.
     pub model: BTreeMap<String, Array>,
     /// Their moving average.
@@ -27,6 +30,15 @@ pub struct Checkpoint {
     pub optimizer: BTreeMap<String, Array>,
     /// Written into the weights: config, version, data digest.
     pub metadata: BTreeMap<String, String>,
+}
+
+/// Losses that no record of the metrics has yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Their sum, added up step by step.
+    pub sum: f64,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// A checkpoint that could not be written or read.
@@ -59,6 +71,8 @@ pub enum CheckpointError {
 struct State {
     step: u64,
     seconds: f64,
+    #[serde(default)]
+    pending: Pending,
     /// SHA-256 by file name.
     digests: BTreeMap<String, String>,
 }
@@ -108,10 +122,15 @@ impl Checkpoint {
             }
             digests.insert(format!("{name}.safetensors"), digest);
         }
-        let state = State { step: self.step, seconds: self.seconds, digests };
+        let state = State { step: self.step, seconds: self.seconds, pending: self.pending, digests };
         let json = serde_json::to_string_pretty(&state).expect("a state can always be written");
         files::write(&folder.join("state.json"), json.as_bytes())?;
         Ok(files::sync_folder(folder)?)
+    }
+
+    /// Removes what interrupted writes have left in `folder`. No other process may be writing there.
+    pub fn remove_leftovers(folder: &Path) -> Result<(), FileError> {
+        files::remove_matching(folder, |name| name.starts_with(".step-") && name.ends_with(".tmp"))
     }
 
     /// The newest checkpoint in `folder`. Leftovers of interrupted writes are not looked at.
@@ -125,12 +144,18 @@ impl Checkpoint {
     /// The checkpoint in the folder `path`, every file checked against the digest it was written with.
     pub fn read(path: &Path) -> Result<Checkpoint, CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.to_path_buf(), problem };
-        let state = files::read_text(&path.join("state.json"))?;
-        let state: State = serde_json::from_str(&state).map_err(|e| damaged(format!("state.json: {e}")))?;
+        let read = |name: &str| {
+            files::read(&path.join(name)).map_err(|e| match e.source.kind() {
+                ErrorKind::NotFound => damaged(format!("{name} is missing")),
+                _ => e.into(),
+            })
+        };
+        let state = read("state.json")?;
+        let state: State = serde_json::from_slice(&state).map_err(|e| damaged(format!("state.json: {e}")))?;
         let mut parts = Vec::new();
         for name in PARTS {
             let name = format!("{name}.safetensors");
-            let bytes = files::read(&path.join(&name))?;
+            let bytes = read(&name)?;
             if state.digests.get(&name) != Some(&digest(&bytes)) {
                 return Err(damaged(format!("{name} is not what was written")));
             }
@@ -140,6 +165,7 @@ impl Checkpoint {
         Ok(Checkpoint {
             step: state.step,
             seconds: state.seconds,
+            pending: state.pending,
             metadata: model.metadata,
             model: model.tensors,
             ema: ema.tensors,
@@ -152,7 +178,7 @@ impl Checkpoint {
 fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, FileError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(FileError::new("read", folder, e)),
     };
     let mut found: Vec<(u64, PathBuf)> = entries

@@ -23,8 +23,7 @@ pub struct ClassifierTask {
 impl ClassifierTask {
     /// Makes the model and checks that the data fits it.
     pub fn new(config: ClassifierRun, data: Dataset) -> Result<ClassifierTask, TrainError> {
-        let init = Init::new(config.seed, DType::F32);
-        let model = Classifier::new(config.classifier.clone(), &init).map_err(|e| TrainError::Setup(e.to_string()))?;
+        // Before the model is made: for images of a wrong size it might be gigantic.
         let (images, c) = (&data.train, &config.classifier);
         let fits = images.channels == c.image_channels && images.height == c.image_size && images.width == c.image_size;
         if !fits || images.class_names.len() != c.classes {
@@ -40,6 +39,8 @@ impl ClassifierTask {
                 images.class_names.len(),
             )));
         }
+        let init = Init::new(config.seed, DType::F32);
+        let model = Classifier::new(config.classifier.clone(), &init).map_err(|e| TrainError::Setup(e.to_string()))?;
         let batches = Batches::new(data.train.len(), config.train.batch, config.seed);
         Ok(ClassifierTask { digest: data.digest(), parameters: init.parameters(), model, batches, config, data })
     }

@@ -1,6 +1,6 @@
 //! Run configs: TOML files in which every key is known and every size is checked before anything is done.
 
-use crate::cascade::{DiffusionConfig, SamplingConfig, StageConfig};
+use crate::cascade::{DiffusionConfig, MOST_PARAMETERS, SamplingConfig, StageConfig};
 use crate::data::DatasetName;
 use crate::eval::ClassifierConfig;
 use crate::files::{self, FileError};
@@ -139,16 +139,17 @@ impl RunConfig {
         let invalid = |problem: String| ConfigFileError::Invalid { path: path.to_path_buf(), problem };
         // Parsed once for the task alone, then as a whole: the second pass reports errors with line and column.
         let mut table: toml::Table = text.parse().map_err(|e| invalid(describe(&e)))?;
+        let config = RunConfig::parse(&table, Some(&text)).map_err(invalid)?;
         if overrides.is_empty() {
-            return RunConfig::parse(&table, Some(&text)).map_err(invalid);
+            return Ok(config);
         }
-        RunConfig::parse(&table, Some(&text)).map_err(invalid)?;
         for argument in overrides {
             let wrong = |problem: String| ConfigFileError::Override { argument: argument.clone(), problem };
             apply(&mut table, argument).map_err(wrong)?;
-            RunConfig::parse(&table, None).map_err(wrong)?;
         }
-        RunConfig::parse(&table, None).map_err(invalid)
+        // Judged together: one alone may make no sense without the next.
+        let argument = overrides.join(" --set ");
+        RunConfig::parse(&table, None).map_err(|problem| ConfigFileError::Override { argument, problem })
     }
 
     /// From a parsed table; from `text` instead, for better messages, if it says the same.
@@ -281,17 +282,34 @@ impl ClassifierRun {
         if self.shift >= self.classifier.image_size {
             return Err(format!("shift must be smaller than the image, not {}", self.shift));
         }
-        self.classifier.validate().map_err(|e| e.to_string())
+        self.classifier.validate().map_err(|e| e.to_string())?;
+        // Two 3x3 convolutions a level, and the layer from the last level's image to the features.
+        let c = &self.classifier;
+        let squares: u64 = c.channels.iter().map(|&c| (c * c) as u64).sum();
+        let side = c.image_size.div_ceil(1 << (c.channels.len() - 1));
+        let last = (c.channels[c.channels.len() - 1] * side * side) as u64;
+        let size = 18 * squares + last * c.features as u64;
+        if size > MOST_PARAMETERS {
+            return Err(format!(
+                "classifier: channels, image_size and features make a network of some {size} parameters; at most \
+                 {MOST_PARAMETERS} are taken to be meant"
+            ));
+        }
+        Ok(())
     }
 }
 
 /// A config of type `T`, without the key `task`.
 fn section<T: DeserializeOwned>(table: &toml::Table, text: Option<&str>) -> Result<T, String> {
     match text {
-        // A commented-out key keeps every line where it is.
+        // An empty line in its place keeps every other line where it is.
         Some(text) => {
-            let without_task: String =
-                text.lines().map(|l| if is_task(l) { "\n".to_string() } else { format!("{l}\n") }).collect();
+            let mut top = true;
+            let mut keep = |line: &str| {
+                top &= !line.trim_start().starts_with('[');
+                if top && is_task(line) { "\n".to_string() } else { format!("{line}\n") }
+            };
+            let without_task: String = text.lines().map(&mut keep).collect();
             toml::from_str(&without_task).map_err(|e| describe(&e))
         }
         None => {

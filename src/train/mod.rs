@@ -11,7 +11,7 @@ mod metrics;
 mod run_folder;
 mod trainer;
 
-pub use checkpoint::{Checkpoint, CheckpointError};
+pub use checkpoint::{Checkpoint, CheckpointError, Pending};
 pub use classifier::ClassifierTask;
 pub use config::{ClassifierRun, ConfigFileError, DataConfig, DiffusionRun, RunConfig, TrainConfig};
 pub use diffusion::DiffusionTask;

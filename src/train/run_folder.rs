@@ -7,7 +7,7 @@
 //! checkpoints/step-N/{model,ema,optimizer}.safetensors and state.json
 //! ```
 
-use super::{ConfigFileError, RunConfig};
+use super::{Checkpoint, ConfigFileError, RunConfig};
 use crate::files::{self, FileError};
 use std::path::{Path, PathBuf};
 
@@ -21,17 +21,23 @@ impl RunFolder {
         RunFolder(path.into())
     }
 
-    /// Makes the folder and those within it.
-    pub fn create(&self) -> Result<(), FileError> {
-        for folder in [self.0.clone(), self.checkpoints(), self.0.join("samples"), self.0.join("plots")] {
+    /// Makes the folder and those within it, `config` as config.toml, and removes what killed writers have left. The
+    /// config comes first: where there is anything else of a run, there is also what it was made from.
+    pub fn create(&self, config: &RunConfig) -> Result<(), FileError> {
+        files::create_folder(&self.0)?;
+        files::write(&self.config(), config.to_toml().as_bytes())?;
+        files::remove_matching(&self.0, files::is_leftover)?;
+        for folder in [self.checkpoints(), self.0.join("samples"), self.0.join("plots")] {
             files::create_folder(&folder)?;
+            files::remove_matching(&folder, files::is_leftover)?;
         }
-        Ok(())
+        Checkpoint::remove_leftovers(&self.checkpoints())
     }
 
-    /// Whether there is anything in it.
+    /// Whether there is anything in it, besides what killed writers have left.
     pub fn is_occupied(&self) -> bool {
-        std::fs::read_dir(&self.0).is_ok_and(|mut entries| entries.next().is_some()) || self.0.is_file()
+        let left = |name: std::ffi::OsString| name.to_str().is_some_and(files::is_leftover);
+        std::fs::read_dir(&self.0).is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| !left(e.file_name()))))
     }
 
     /// The folder itself.

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use super::{Checkpoint, CheckpointError, Metrics, Record, RunConfig, RunFolder};
+use super::{Checkpoint, CheckpointError, Metrics, Pending, Record, RunConfig, RunFolder, TrainConfig};
 use crate::array::Array;
 use crate::autograd::Tensor;
 use crate::files::{self, FileError};
@@ -39,14 +39,14 @@ pub trait Task {
 /// Why training stopped or could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The loss or the gradient is NaN or infinite.
+    /// The loss, the gradient or a weight is NaN or infinite.
     #[error(
-        "the {what} is {value} at step {step}, on examples {examples}; the last checkpoint is untouched: lower the learning \
-         rate or train.clip and resume"
+        "the {what} is {value} at step {step}, on examples {examples}; the last checkpoint is untouched: lower \
+         learning_rate or train.clip and start again with another --out"
     )]
     NotFinite {
-        /// "loss" or "gradient norm".
-        what: &'static str,
+        /// "loss", "gradient norm" or the weight's name.
+        what: String,
         /// NaN or an infinity.
         value: f64,
         /// Steps done before.
@@ -57,15 +57,31 @@ pub enum TrainError {
     /// The folder has something in it.
     #[error("{0} is not empty; add --resume to continue that run, or choose another folder with --out")]
     Occupied(String),
-    /// The run in the folder has another config.
+    /// The folder has something in it that is no run.
+    #[error("{0} holds no run that could be resumed: it has no config.toml; choose another folder with --out")]
+    NoRun(String),
+    /// The run in the folder has another config or other data.
     #[error(
-        "{folder} holds a run with another config ({difference}); resume with the same config, or choose another folder with --out"
+        "{folder} holds a run with another config or other data ({difference}); resume with the same, or choose another \
+         folder with --out"
     )]
     Different {
         /// The run's folder.
         folder: String,
         /// The first entry that differs.
         difference: String,
+    },
+    /// The run in the folder has gone further than it should.
+    #[error(
+        "{folder} holds a run of {done} steps already, more than the {steps} of the config; set train.steps to more"
+    )]
+    Beyond {
+        /// The run's folder.
+        folder: String,
+        /// Steps it has.
+        done: u64,
+        /// Steps that were asked for.
+        steps: u64,
     },
     /// Something about the model, the data or the text.
     #[error("{0}")]
@@ -113,6 +129,7 @@ pub struct Trainer<'a> {
     ema: Ema,
     step: u64,
     seconds: f64,
+    pending: Pending,
     metrics: Metrics,
 }
 
@@ -126,35 +143,19 @@ impl<'a> Trainer<'a> {
     ) -> Result<Trainer<'a>, TrainError> {
         let mut optimizer = config.optimizer().build()?;
         let mut ema = Ema::new(task.parameters(), config.train().ema, true)?;
-        let (mut step, mut seconds) = (0, 0.0);
-        let name = folder.path().display().to_string();
-        if resume && folder.config().exists() {
-            let existing = folder.read_config().map_err(|e| TrainError::Setup(e.to_string()))?;
-            if let Some(difference) = config.difference(&existing) {
-                return Err(TrainError::Different { folder: name, difference });
-            }
-            // A run that was stopped before its first checkpoint starts again from the beginning.
-            match Checkpoint::newest(&folder.checkpoints()) {
-                Ok(checkpoint) => {
-                    step = checkpoint.step;
-                    seconds = checkpoint.seconds;
-                    let weights = |tensors| Weights { tensors, metadata: BTreeMap::new() };
-                    task.parameters().load(&weights(checkpoint.model))?;
-                    ema.load(&weights(checkpoint.ema), step)?;
-                    optimizer.load_state(&checkpoint.optimizer, step)?;
-                }
-                Err(CheckpointError::None { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        } else if folder.is_occupied() {
-            return Err(TrainError::Occupied(name));
+        let (mut step, mut seconds, mut pending) = (0, 0.0, Pending::default());
+        if let Some(checkpoint) = existing(task, config, &folder, resume)? {
+            (step, seconds, pending) = (checkpoint.step, checkpoint.seconds, checkpoint.pending);
+            let weights = |tensors| Weights { tensors, metadata: BTreeMap::new() };
+            task.parameters().load(&weights(checkpoint.model))?;
+            ema.load(&weights(checkpoint.ema), step)?;
+            optimizer.load_state(&checkpoint.optimizer, step)?;
         }
-        folder.create()?;
-        files::write(&folder.config(), config.to_toml().as_bytes())?;
+        folder.create(config)?;
         let meta = serde_json::to_string_pretty(&task.metadata()).expect("strings can always be written");
         files::write(&folder.meta(), meta.as_bytes())?;
         let metrics = Metrics::open(&folder.metrics(), step)?;
-        Ok(Trainer { task, config, folder, optimizer, ema, step, seconds, metrics })
+        Ok(Trainer { task, config, folder, optimizer, ema, step, seconds, pending, metrics })
     }
 
     /// Steps done so far.
@@ -168,21 +169,27 @@ impl<'a> Trainer<'a> {
         let mut meter = Meter::start();
         while self.step < train.steps {
             let (loss, grad_norm, lr) = self.train_step(&train)?;
-            meter.add(loss, train.batch);
+            meter.images += train.batch;
             report(Progress::Step(self.step, loss, meter.rate()));
 
             let stopping = stop.load(Ordering::Relaxed);
             let last = self.step == train.steps;
             let looks = last || self.step.is_multiple_of(train.sample_every);
-            self.seconds += meter.lap();
-            let score = if looks && !stopping { self.look(report)? } else { None };
-            if last || score.is_some() || self.step.is_multiple_of(train.log_every) {
-                let (loss, images_per_second) = meter.take();
-                let record =
-                    Record { step: self.step, loss, grad_norm, lr, images_per_second, seconds: self.seconds, score };
-                self.metrics.add(record)?;
+            let saves = last || stopping || self.step.is_multiple_of(train.checkpoint_every);
+            if looks || saves {
+                self.check_weights()?;
             }
-            if last || stopping || self.step.is_multiple_of(train.checkpoint_every) {
+            self.seconds += meter.lap();
+            // Also when stopping: the resumed run begins after this step and would never do it.
+            let score = if looks { self.look(report)? } else { None };
+            if last || score.is_some() || self.step.is_multiple_of(train.log_every) {
+                let Pending { sum, count } = std::mem::take(&mut self.pending);
+                let (step, loss, images_per_second) = (self.step, sum / count as f64, meter.rate());
+                let seconds = self.seconds;
+                self.metrics.add(Record { step, loss, grad_norm, lr, images_per_second, seconds, score })?;
+                meter = Meter { lap: meter.lap, ..Meter::start() };
+            }
+            if saves {
                 self.checkpoint(train.keep)?;
             }
             // Evaluating and saving are part of what the run costs.
@@ -196,30 +203,42 @@ impl<'a> Trainer<'a> {
     }
 
     /// One step: (loss, gradient norm before clipping, learning rate).
-    fn train_step(&mut self, train: &super::TrainConfig) -> Result<(f64, f64, f64), TrainError> {
+    fn train_step(&mut self, train: &TrainConfig) -> Result<(f64, f64, f64), TrainError> {
         let parameters = self.task.parameters();
         let loss = self.task.loss(self.step)?;
         let value = loss.item();
-        self.finite("loss", value)?;
+        self.check_finite("loss", value, self.step)?;
         let mut gradients = loss.backward();
         let grad_norm = clip(&mut gradients, parameters, train.clip);
-        self.finite("gradient norm", grad_norm)?;
+        self.check_finite("gradient norm", grad_norm, self.step)?;
         let lr = self.config.learning_rate().at(self.step);
         self.optimizer.step(parameters, &gradients, lr);
         self.ema.update(parameters);
         self.step += 1;
+        self.pending.sum += value;
+        self.pending.count += 1;
         Ok((value, grad_norm, lr))
     }
 
-    fn finite(&self, what: &'static str, value: f64) -> Result<(), TrainError> {
+    /// An error if the last step has left a weight that is NaN or infinite: it must not get into a checkpoint.
+    fn check_weights(&self) -> Result<(), TrainError> {
+        let weights = self.task.parameters().iter().map(|p| (p.name().to_string(), p.tensor()));
+        let Some((name, tensor)) = weights.into_iter().find(|(_, tensor)| !tensor.array().is_finite()) else {
+            return Ok(());
+        };
+        let value = tensor.to_f64().into_iter().find(|v| !v.is_finite()).unwrap_or(f64::NAN);
+        self.check_finite(&format!("weight {name}"), value, self.step - 1)
+    }
+
+    fn check_finite(&self, what: &str, value: f64, step: u64) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
         }
-        let examples = self.task.examples(self.step);
+        let examples = self.task.examples(step);
         let shown: Vec<String> = examples.iter().take(8).map(usize::to_string).collect();
         let more = if examples.len() > shown.len() { ", …" } else { "" };
         let examples = format!("{}{more}", shown.join(", "));
-        Err(TrainError::NotFinite { what, value, step: self.step, examples })
+        Err(TrainError::NotFinite { what: what.to_string(), value, step, examples })
     }
 
     /// Preview, score and loss curve, made with the averaged weights.
@@ -243,6 +262,7 @@ impl<'a> Trainer<'a> {
         let checkpoint = Checkpoint {
             step: self.step,
             seconds: self.seconds,
+            pending: self.pending,
             model: self.task.parameters().values(),
             ema: self.ema.values().clone(),
             optimizer: self.optimizer.state(),
@@ -266,22 +286,54 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Time, losses and images since the last record.
+/// The checkpoint to continue from; none if the run starts from the beginning. An error if it must not start at all.
+fn existing(
+    task: &dyn Task,
+    config: &RunConfig,
+    folder: &RunFolder,
+    resume: bool,
+) -> Result<Option<Checkpoint>, TrainError> {
+    let name = || folder.path().display().to_string();
+    if !resume || !folder.config().exists() {
+        return match (folder.is_occupied(), resume) {
+            (false, _) => Ok(None),
+            (true, true) => Err(TrainError::NoRun(name())),
+            (true, false) => Err(TrainError::Occupied(name())),
+        };
+    }
+    let existing = folder.read_config().map_err(|e| TrainError::Setup(e.to_string()))?;
+    if let Some(difference) = config.difference(&existing) {
+        return Err(TrainError::Different { folder: name(), difference });
+    }
+    let checkpoint = match Checkpoint::newest(&folder.checkpoints()) {
+        Ok(checkpoint) => checkpoint,
+        // Stopped before its first checkpoint.
+        Err(CheckpointError::None { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let digest = |metadata: &BTreeMap<String, String>| metadata.get("data_digest").cloned().unwrap_or_default();
+    let (mine, other) = (digest(&task.metadata()), digest(&checkpoint.metadata));
+    if mine != other {
+        let difference = format!("data_digest is {mine} in one and {other} in the other");
+        return Err(TrainError::Different { folder: name(), difference });
+    }
+    let (done, steps) = (checkpoint.step, config.train().steps);
+    if done > steps {
+        return Err(TrainError::Beyond { folder: name(), done, steps });
+    }
+    Ok(Some(checkpoint))
+}
+
+/// Time and images since the last record.
 struct Meter {
     lap: Instant,
     since: Instant,
     images: usize,
-    losses: Vec<f64>,
 }
 
 impl Meter {
     fn start() -> Meter {
-        Meter { lap: Instant::now(), since: Instant::now(), images: 0, losses: Vec::new() }
-    }
-
-    fn add(&mut self, loss: f64, images: usize) {
-        self.losses.push(loss);
-        self.images += images;
+        Meter { lap: Instant::now(), since: Instant::now(), images: 0 }
     }
 
     /// Images a second since the last record.
@@ -293,12 +345,5 @@ impl Meter {
     fn lap(&mut self) -> f64 {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.lap, now)).as_secs_f64()
-    }
-
-    /// (mean loss, images a second) since the last call.
-    fn take(&mut self) -> (f64, f64) {
-        let result = (self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64, self.rate());
-        *self = Meter { lap: self.lap, ..Meter::start() };
-        result
     }
 }

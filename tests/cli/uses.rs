@@ -1,0 +1,196 @@
+//! What the program does when all is well.
+
+use super::{lab, runs};
+use imagen::picture::{self, Picture};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::tiny::{Lab, Ran, SIDE};
+
+/// Columns and rows of a picture file that is a grid of images.
+fn cells(path: &Path) -> [usize; 2] {
+    // `Layout::new`: images are enlarged 4 times, with 4 pixels between and around them.
+    let (gap, cell) = (4, 4 * SIDE + 4);
+    let (Picture { width, height, .. }, _) = picture::read(path).unwrap();
+    assert_eq!([width % cell, height % cell], [gap, gap]);
+    [width / cell, height / cell]
+}
+
+fn sample(lab: &Lab, args: &[&str]) -> Ran {
+    lab.good(&[&["sample", "--model", "tiny.safetensors"][..], args].concat())
+}
+
+#[test]
+fn one_prompt_gives_a_square_several_a_row_each() {
+    let lab = lab();
+    let ran = sample(&lab, &["a handwritten seven"]);
+    assert_eq!(ran.out, "a-handwritten-seven.png\n");
+    assert_eq!(cells(&lab.path("a-handwritten-seven.png")), [4, 4]);
+    // The same name again is another file.
+    let ran = sample(&lab, &["a handwritten seven", "--count", "5"]);
+    assert_eq!(ran.out, "a-handwritten-seven-2.png\n");
+    assert_eq!(cells(&lab.path("a-handwritten-seven-2.png")), [3, 2]);
+    sample(&lab, &["seven", "the digit 3", "eight", "--out", "rows.png"]);
+    assert_eq!(cells(&lab.path("rows.png")), [8, 3]);
+    sample(&lab, &["seven", "eight", "--count", "2", "--steps", "3", "--strip", "--out", "strip.png"]);
+    let strip = picture::read(&lab.path("strip.png")).unwrap().0;
+    // Three frames of two rows, for each of two prompts.
+    assert!(strip.width > 3 * 3 * SIDE && strip.height > 4 * 3 * SIDE, "{}x{}", strip.width, strip.height);
+    // --force replaces.
+    let before = fs::read(lab.path("rows.png")).unwrap();
+    sample(&lab, &["seven", "--out", "rows.png", "--force"]);
+    assert_ne!(fs::read(lab.path("rows.png")).unwrap(), before);
+}
+
+#[test]
+fn a_folder_gets_one_file_an_image_and_each_can_be_drawn_alone() {
+    let lab = lab();
+    sample(&lab, &["seven", "The digit 3!", "--count", "3", "--seed", "5", "--out", "new/images"]);
+    let mut names: Vec<_> =
+        fs::read_dir(lab.path("new/images")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names.len(), 6);
+    assert_eq!([&*names[0], &*names[5]], ["001-seven-seed5-000.png", "002-the-digit-3-seed5-002.png"]);
+    let path = format!("new/images/{}", names[5]);
+    assert_eq!(picture::read(&lab.path(&path)).unwrap().1["prompt"], "The digit 3!");
+    sample(&lab, &["--from", &path, "--out", "alone"]);
+    let (one, other) = (picture::read(&lab.path(&path)).unwrap(), fs::read_dir(lab.path("alone")).unwrap().next());
+    assert_eq!(one.0, picture::read(&other.unwrap().unwrap().path()).unwrap().0);
+}
+
+#[test]
+fn the_same_command_draws_the_same_bytes_on_any_number_of_threads() {
+    let lab = lab();
+    for (out, threads) in [("1.png", "1"), ("2.png", "2"), ("3.png", "3")] {
+        // More than one batch, and a seed that needs all 64 bits.
+        let seed = u64::MAX.to_string();
+        let args = ["seven", "eight", "--count", "9", "--seed", &seed, "--threads", threads, "--out", out];
+        sample(&lab, &args);
+        assert_eq!(fs::read(lab.path("1.png")).unwrap(), fs::read(lab.path(out)).unwrap());
+    }
+    sample(&lab, &["seven", "eight", "--count", "9", "--seed", "0", "--out", "other.png"]);
+    assert_ne!(picture::read(&lab.path("1.png")).unwrap().0, picture::read(&lab.path("other.png")).unwrap().0);
+}
+
+#[test]
+fn a_picture_says_how_to_draw_it_again() {
+    let lab = lab();
+    // A weight whose decimal digits a careless parser would not bring back exactly.
+    let settings = ["--count", "2", "--guidance", "1.0300000000000002", "--steps", "3", "--seed", "9"];
+    sample(&lab, &[&["seven", "手書きの八", "--out", "a.png"][..], &settings].concat());
+    let text = picture::read(&lab.path("a.png")).unwrap().1;
+    assert_eq!((&*text["prompt"], &*text["seed"], &*text["model"]), ("seven; 手書きの八", "9", "tiny.safetensors"));
+    assert!(text["Software"].starts_with("imagen ") && text["model sha256"].len() == 64);
+    let request: serde_json::Value = serde_json::from_str(&text["request"]).unwrap();
+    assert_eq!(request["prompts"], serde_json::json!(["seven", "手書きの八"]));
+    assert_eq!((&request["count"], &request["sampling"]["steps"]), (&2.into(), &3.into()));
+    let ran = sample(&lab, &["--from", "a.png", "--out", "b.png"]);
+    assert_eq!(ran.err, "");
+    assert_eq!(fs::read(lab.path("a.png")).unwrap(), fs::read(lab.path("b.png")).unwrap());
+    // What is given besides changes that alone.
+    sample(&lab, &["--from", "a.png", "--count", "3", "--out", "c.png"]);
+    assert_eq!(cells(&lab.path("c.png")), [3, 2]);
+    // Another model is no error, but worth a word.
+    lab.good(&["train", "tiny.toml", "--out", "run", "--quiet", "--set", "seed=2", "--set", "train.steps=1"]);
+    let ran = lab.good(&["sample", "--from", "a.png", "--model", "run", "--out", "d.png"]);
+    assert!(ran.err.starts_with("note: that image was drawn by another model"), "{}", ran.err);
+}
+
+#[test]
+fn a_run_that_goes_on_can_be_sampled_from_its_newest_checkpoint() {
+    let lab = lab();
+    lab.good(&["train", "tiny.toml", "--out", "run", "--quiet"]);
+    fs::remove_file(lab.path("run/model.safetensors")).unwrap();
+    let ran = lab.good(&["sample", "seven", "--model", "run", "--count", "1", "--json"]).json();
+    assert_eq!(ran["model"], "run/checkpoints/step-00000006/ema.safetensors");
+}
+
+#[test]
+fn json_is_one_document_on_stdout() {
+    let lab = lab();
+    let json = sample(&lab, &["seven", "--count", "1", "--json", "--out", "a.png"]).json();
+    assert_eq!(json["files"], serde_json::json!(["a.png"]));
+    assert_eq!(json["request"]["guidance"], 2.3);
+    let info = lab.good(&["info", "tiny.safetensors", "--json"]).json();
+    assert_eq!(info["sha256"], json["sha256"]);
+    assert_eq!(info["metadata"]["stage"]["unet"]["base_channels"], 8);
+    let bench = lab.good(&["bench", "mnist28", "--steps", "1", "--batch", "1", "--threads", "1", "--json"]).json();
+    for key in ["train_ms_median", "train_ms_min", "forward_ms_median", "forward_ms_min"] {
+        assert!(bench[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert_eq!((&bench["workload"], &bench["parameters"]), (&"mnist28".into(), &1_623_169.into()));
+    assert_eq!((&bench["batch"], &bench["threads"], &bench["device"]), (&1.into(), &1.into(), &"cpu".into()));
+    assert!(bench["framework"].as_str().unwrap().starts_with("imagen ") && bench.get("peak_mb").is_some());
+}
+
+#[test]
+fn info_describes_a_model() {
+    let lab = lab();
+    let out = lab.good(&["info", "tiny.safetensors"]).out;
+    assert!(out.contains("base_channels: 8") && out.contains("model: tiny.safetensors"), "{out}");
+    let run = runs().join("judge");
+    assert!(lab.good(&["info", run.to_str().unwrap()]).out.contains("image_size: 8"));
+}
+
+#[test]
+fn an_evaluation_is_printed_and_kept() {
+    let lab = lab();
+    lab.good(&["train", "tiny.toml", "--out", "run", "--quiet"]);
+    let eval = ["eval", "run", "--classifier", "judge.safetensors", "--data", "data", "--samples", "20"];
+    let out = lab.good(&[&eval[..], &["--guidance", "1.5"]].concat()).out;
+    for part in ["captions seen in training", "captions never seen", "real test images", "seven ", "Fréchet distance"]
+    {
+        assert!(out.contains(part), "{out}");
+    }
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(lab.path("run/eval.json")).unwrap()).unwrap();
+    assert_eq!((&kept["samples"], &kept["guidance"]), (&20.into(), &1.5.into()));
+    assert_eq!(kept["training"]["total"]["asked"], 20);
+    assert!(kept["frechet"].as_f64().unwrap() > 0.0 && kept["frechet_real"].as_f64().unwrap() > 0.0);
+    for split in ["training", "held-out"] {
+        let svg = fs::read_to_string(lab.path(&format!("run/confusion-{split}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.contains("asked for"));
+    }
+    // Elsewhere if told so, the same on any number of threads; and for a file, nowhere.
+    let again = [&eval[..], &["--guidance", "1.5", "--threads", "1", "--json", "--out", "else"]].concat();
+    assert_eq!(lab.good(&again).json(), kept);
+    assert_eq!(fs::read(lab.path("else/eval.json")).unwrap(), fs::read(lab.path("run/eval.json")).unwrap());
+    lab.good(&[&["eval", "tiny.safetensors"], &eval[2..]].concat());
+    assert!(!lab.path("eval.json").exists());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic_and_nothing_is_lost() {
+    let lab = lab();
+    lab.good(&["train", "tiny.toml", "--out", "run", "--quiet"]);
+    let eval = ["eval", "run", "--classifier", "judge.safetensors", "--data", "data", "--samples", "10"];
+    for args in [
+        &["--help"][..],
+        &["sample", "--help"],
+        &["--version"],
+        &["info", "tiny.safetensors"],
+        &["info", "tiny.safetensors", "--json"],
+        &["sample", "seven", "--model", "tiny.safetensors", "--out", "a.png"],
+        &["train", "judge.toml"],
+        &eval,
+    ] {
+        let mut child = lab.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ran = Ran::of(&args.join(" "), child.wait_with_output().unwrap());
+        assert_eq!(ran.code, 0, "{}: {}", ran.what, ran.err);
+    }
+    for file in ["a.png", "runs/judge/model.safetensors", "run/eval.json", "run/confusion-held-out.svg"] {
+        assert!(lab.path(file).is_file(), "{file}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn without_stdout_and_stderr_it_still_works() {
+    let lab = lab();
+    let script = r#""$0" sample seven --model tiny.safetensors --out a.png >&- 2>&-"#;
+    let status =
+        Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_imagen")]).current_dir(lab.path("")).status();
+    assert!(status.unwrap().success());
+    assert!(lab.path("a.png").is_file());
+}
