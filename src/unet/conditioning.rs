@@ -103,6 +103,7 @@ impl TextInput {
     }
 
     /// (tokens [B, N, D], bias for attention [B, 1, 1, N], pooled [B, embedding_dim]).
+    #[track_caller]
     pub(super) fn forward(&self, condition: Option<&Condition>, b: usize) -> (Tensor, Tensor, Tensor) {
         let null = self.null.tensor();
         let dtype = null.dtype();
@@ -122,6 +123,7 @@ impl TextInput {
 
     /// Tokens and mask with a dropped text as the null token alone: the same as without a condition, however much
     /// padding the batch has.
+    #[track_caller]
     fn replace_dropped(&self, condition: &Condition, b: usize) -> (Tensor, Tensor) {
         assert_eq!(condition.len(), b, "unet: {b} images need as many texts");
         let [_, n, d] = condition.tokens.shape().dims("condition tokens");

@@ -1,9 +1,11 @@
 //! (F4) Text: padding has no influence whatever, the order of captions has none, and a dropped text is no text.
 
-use super::{assert_same_bits, awake, captions, images, largest_difference, padded, predict, row, times, tiny};
+use super::{
+    TEXT_DIM, assert_same_bits, awake, captions, images, largest_difference, padded, predict, random, row, times, tiny,
+};
 use imagen::array::{Array, DType};
 use imagen::autograd::Tensor;
-use imagen::unet::{Condition, UNet, UNetConfig};
+use imagen::unet::{Condition, TextConfig, UNet, UNetConfig};
 
 const LENGTHS: [usize; 3] = [2, 4, 1];
 
@@ -49,6 +51,19 @@ fn more_padding_changes_not_a_bit() {
         for columns in [5, 8, 33, 300] {
             assert_same_bits(&says(&net, Some(&captions(&LENGTHS, columns))), &tight, &format!("{columns} columns"));
         }
+    }
+}
+
+/// At a size that people train, where attention sees more keys than one block of a matrix product holds.
+#[test]
+fn more_padding_changes_not_a_bit_of_a_large_image() {
+    let text = Some(TextConfig { dim: TEXT_DIM });
+    let (net, _) = awake(UNetConfig { attention: vec![false, true, true], text, ..UNetConfig::mnist28() }, DType::F32);
+    let x = Tensor::constant(random(1, [3, 1, 28, 28], DType::F32));
+    let says = |columns| predict(&net, &x, &times(3), Some(&captions(&LENGTHS, columns)));
+    let tight = says(4);
+    for columns in [7, 61, 100] {
+        assert_same_bits(&says(columns), &tight, &format!("{columns} columns"));
     }
 }
 
