@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("The error cannot fall much below the noise's {:.4} by learning. From sin(x) itself,", NOISE * NOISE);
     println!("which it never saw, the network is {off:.3} away; each single point was {NOISE}.");
 
-    // Each point a curve of its own would fill the legend: gaps between them make dots of one curve.
+    // A NaN leaves a gap, so these are drawn as dots.
     let dots = xs.iter().zip(&ys).flat_map(|(&x, &y)| [(x, y), (x, f64::NAN)]).collect();
     let line = |values: &dyn Fn(usize) -> f64| (0..POINTS).map(|i| (xs[i], values(i))).collect();
     let curves = [
