@@ -5,9 +5,9 @@ use super::graph::op;
 use crate::kernels::ConvShape;
 
 impl Tensor {
-    /// x [B, C, H, W] convolved (cross-correlated) with weight [O, C, kh, kw], plus bias [O]:
+    /// x [B, C, H, W] convolved (cross-correlated) with weight [O, C, kh, kw], plus bias `[O]`:
     ///
-    /// y[b, o, i, j] = bias[o] + sum over c, u, v of weight[o, c, u, v] x[b, c, stride i + u - padding, stride j + v - padding],
+    /// `y[b, o, i, j] = bias[o] + sum over c, u, v of weight[o, c, u, v] x[b, c, stride i + u - padding, stride j + v - padding]`,
     /// with zeros outside the image. H' = floor((H + 2 padding - kh) / stride) + 1. Panics if the shapes do not fit.
     #[track_caller]
     pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Tensor {

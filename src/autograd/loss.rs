@@ -10,7 +10,7 @@ impl Tensor {
         (self - target).square().mean_all()
     }
 
-    /// Mean of -log softmax(x)[class] over samples: logits [N, K] or, as PyTorch has it, [N, K, ..] with one class per
+    /// Mean of `-log softmax(x)[class]` over samples: logits [N, K] or, as PyTorch has it, [N, K, ..] with one class per
     /// remaining position, in row-major order of [N, ..]. Panics unless there is one class per position, each below K.
     #[track_caller]
     pub fn cross_entropy(&self, classes: &[u32]) -> Tensor {

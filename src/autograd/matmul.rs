@@ -33,7 +33,7 @@ impl Tensor {
             .done()
     }
 
-    /// x W' + b for x [.., k], weight [m, k], bias [m]. Panics if the shapes do not fit.
+    /// x W' + b for x [.., k], weight [m, k], bias `[m]`. Panics if the shapes do not fit.
     #[track_caller]
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let (x, w) = (self.shape(), weight.shape());

@@ -5,7 +5,7 @@ use super::graph::op;
 
 impl Tensor {
     /// Group normalisation of x [B, C, ..]: mean 0 and variance 1 within each of `groups` groups of channels of each
-    /// sample, then times weight [C], plus bias [C]. Panics unless `groups` divides C. (Wu & He 2018)
+    /// sample, then times weight `[C]`, plus bias `[C]`. Panics unless `groups` divides C. (Wu & He 2018)
     #[track_caller]
     pub fn group_norm(&self, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Tensor {
         let shape = self.shape();
@@ -34,7 +34,7 @@ impl Tensor {
             .done()
     }
 
-    /// Layer normalisation over the last axis: mean 0 and variance 1, times weight [D], plus bias [D]. It is group
+    /// Layer normalisation over the last axis: mean 0 and variance 1, times weight `[D]`, plus bias `[D]`. It is group
     /// normalisation with one group, each row a sample. (Ba et al. 2016)
     #[track_caller]
     pub fn layer_norm(&self, weight: &Tensor, bias: &Tensor, eps: f64) -> Tensor {
@@ -49,7 +49,7 @@ impl Tensor {
         self.reshape([self.numel() / d.max(1), d]).group_norm(weight, bias, 1, eps).reshape(shape)
     }
 
-    /// x / sqrt(mean(x^2) + eps) over the last axis, times weight [D]: no mean is taken off. (Zhang & Sennrich 2019)
+    /// x / sqrt(mean(x^2) + eps) over the last axis, times weight `[D]`: no mean is taken off. (Zhang & Sennrich 2019)
     #[track_caller]
     pub fn rms_norm(&self, weight: &Tensor, eps: f64) -> Tensor {
         assert!(

@@ -106,7 +106,7 @@ pub trait Kernels: Send + Sync {
     fn matmul(&self, a: &Array, b: &Array, transpose_a: bool, transpose_b: bool) -> Array;
 
     /// Cross-correlation, as every deep-learning library means by convolution: x [B, C, H, W], weight [O, C, kh, kw],
-    /// result [B, O, H', W'] with sizes by [ConvShape::output], plus bias [O] if there is one.
+    /// result [B, O, H', W'] with sizes by [`ConvShape::output`], plus bias `[O]` if there is one.
     fn conv2d(&self, x: &Array, weight: &Array, bias: Option<&Array>, conv: ConvShape) -> Array;
 
     /// Gradient of [`Kernels::conv2d`] with respect to its input, of shape `x_shape`. g [B, O, H', W'].
@@ -115,7 +115,7 @@ pub trait Kernels: Send + Sync {
     /// Gradient of [`Kernels::conv2d`] with respect to its weight, of shape `weight_shape`. g [B, O, H', W'].
     fn conv2d_grad_weight(&self, g: &Array, x: &Array, weight_shape: &Shape, conv: ConvShape) -> Array;
 
-    /// Normalises over groups of channels: x [B, C, ..], weight and bias [C], `groups` divides C. With mean m and
+    /// Normalises over groups of channels: x [B, C, ..], weight and bias `[C]`, `groups` divides C. With mean m and
     /// variance v (divided by the count) over each of the B groups-of-channels blocks,
     /// y = (x - m) / sqrt(v + eps) weight + bias. Returns y, m [B, groups] and 1 / sqrt(v + eps) [B, groups].
     fn group_norm(&self, x: &Array, weight: &Array, bias: &Array, groups: usize, eps: f64) -> (Array, Array, Array);

@@ -49,9 +49,11 @@ impl Attention {
             let count = tokens.shape()[1];
             let kv = layer.forward(tokens).reshape([b, count, 2 * self.heads, d]).permute(&[0, 2, 1, 3]);
             let kv = kv.split(1, &[self.heads; 2]);
-            keys = concat(&[&kv[0], &keys], 2);
-            values = concat(&[&kv[1], &values], 2);
-            bias = Some(hidden.pad(-1, 0, n));
+            // Text last: then padding stands behind all that counts, and adding its zeros changes no bit of any sum. An
+            // image would otherwise depend, in its last digits, on the longest caption of its batch.
+            keys = concat(&[&keys, &kv[0]], 2);
+            values = concat(&[&values, &kv[1]], 2);
+            bias = Some(hidden.pad(-1, n, 0));
         }
         let seen = q.attention(&keys, &values, bias.as_ref(), 1.0 / (d as f64).sqrt());
         x + &self.out.forward(&seen.transpose().reshape([b, c, h, w]))

@@ -66,7 +66,7 @@ impl Weights {
         Ok(Weights { tensors, metadata })
     }
 
-    /// Writes a file, atomically; f32 arrays as f16 if `half`.
+    /// Writes a file, atomically; f32 arrays as f16 if `half`, but for those with a number that would become infinite.
     pub fn write(&self, path: &Path, half: bool) -> Result<(), WeightsError> {
         Ok(files::write(path, &self.to_bytes(half))?)
     }
@@ -136,11 +136,16 @@ fn words<const N: usize, T>(data: &[u8], word: impl Fn([u8; N]) -> T) -> Vec<T> 
 fn encode(array: &Array, half: bool) -> (Dtype, Vec<u8>) {
     match array.dtype() {
         DType::F64 => (Dtype::F64, array.slice::<f64>().iter().flat_map(|v| v.to_le_bytes()).collect()),
-        DType::F32 if half => {
+        DType::F32 if half && fits_half(array.slice()) => {
             (Dtype::F16, array.slice::<f32>().iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect())
         }
         DType::F32 => (Dtype::F32, array.slice::<f32>().iter().flat_map(|v| v.to_le_bytes()).collect()),
     }
+}
+
+/// Whether every finite number stays finite as f16.
+fn fits_half(values: &[f32]) -> bool {
+    values.iter().all(|&v| !v.is_finite() || f16::from_f32(v).is_finite())
 }
 
 /// The same file with a sorted `__metadata__` entry in front of its header.

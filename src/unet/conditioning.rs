@@ -22,7 +22,7 @@ impl Condition {
         assert_eq!(**mask.shape(), [b, n], "condition: mask does not fit tokens {}", tokens.shape());
         let rows = mask.to_f64();
         assert!(n > 0 && rows.chunks(n).all(|row| row.contains(&1.0)), "condition: every text needs a token");
-        Condition { tokens, mask, keep: vec![true; b] }
+        Condition { tokens: without_padding(&tokens, &rows), mask, keep: vec![true; b] }
     }
 
     /// The same with the text of image i replaced by the null text where `keep[i]` is false: how a model learns to do
@@ -42,6 +42,17 @@ impl Condition {
     pub fn is_empty(&self) -> bool {
         self.keep.is_empty()
     }
+}
+
+/// tokens [B, N, D] with zeros where the mask [B, N] is 0. The mask alone would keep padding out of sums, but a NaN or an
+/// infinity times 0 is NaN.
+fn without_padding(tokens: &Array, mask: &[f64]) -> Array {
+    let [_, _, d] = tokens.shape().dims("condition tokens");
+    let mut values = tokens.to_f64();
+    for (token, _) in values.chunks_mut(d.max(1)).zip(mask).filter(|&(_, &seen)| seen == 0.0) {
+        token.fill(0.0);
+    }
+    Array::from_f64(tokens.shape(), &values, tokens.dtype())
 }
 
 /// t as sines and cosines, then two linear layers.
@@ -92,6 +103,7 @@ impl TextInput {
     }
 
     /// (tokens [B, N, D], bias for attention [B, 1, 1, N], pooled [B, embedding_dim]).
+    #[track_caller]
     pub(super) fn forward(&self, condition: Option<&Condition>, b: usize) -> (Tensor, Tensor, Tensor) {
         let null = self.null.tensor();
         let dtype = null.dtype();
@@ -111,6 +123,7 @@ impl TextInput {
 
     /// Tokens and mask with a dropped text as the null token alone: the same as without a condition, however much
     /// padding the batch has.
+    #[track_caller]
     fn replace_dropped(&self, condition: &Condition, b: usize) -> (Tensor, Tensor) {
         assert_eq!(condition.len(), b, "unet: {b} images need as many texts");
         let [_, n, d] = condition.tokens.shape().dims("condition tokens");

@@ -1,0 +1,108 @@
+//! Sampling with the network: an image depends on its own noise and its own words, not on the batch it is drawn in.
+
+use super::{assert_same_bits, awake, captions, largest_difference, row, tiny, wake};
+use imagen::array::{Array, DType};
+use imagen::cascade::{DiffusionConfig, Request, SamplingConfig, StageConfig, TextToImage};
+use imagen::diffusion::{
+    ClassifierFree, DiscreteSchedule, Guided, Images, Sampler, SamplerKind, Sampling, ScheduleConfig, Target,
+    Threshold, Weighting,
+};
+use imagen::nn::Weights;
+use imagen::text::TextEncoderConfig;
+use imagen::unet::UNetConfig;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+const KINDS: [SamplerKind; 2] = [SamplerKind::Ddim { eta: 0.5 }, SamplerKind::Ancestral { gamma: 0.3 }];
+
+fn settings(sampler: SamplerKind) -> Sampling {
+    Sampling { steps: 4, sampler, threshold: Threshold::Dynamic { percentile: 95.0 } }
+}
+
+#[test]
+fn an_image_does_not_depend_on_its_batch() {
+    let (net, _) = awake(UNetConfig { text: None, ..tiny() }, DType::F32);
+    let schedule = DiscreteSchedule::cosine(1000);
+    for kind in KINDS {
+        let draw = |seeds: &[(u64, u64)]| -> Array {
+            let (schedule, settings) = (&schedule, settings(kind));
+            let sampler = Sampler { schedule, denoiser: &net, target: Target::V, condition: &None, settings };
+            let images = Images { size: [1, 8, 8], dtype: DType::F32, seeds };
+            sampler.sample(&images, &mut |_| ControlFlow::Continue(())).unwrap().into_array()
+        };
+        let seeds: Vec<(u64, u64)> = (0..5).map(|i| (3, i)).collect();
+        let together = draw(&seeds);
+        for (i, &seed) in seeds.iter().enumerate() {
+            assert_same_bits(&draw(&[seed]), &row(&together, i), &format!("{kind:?}, image {i}"));
+        }
+        assert!(largest_difference(&row(&together, 0), &row(&together, 1)) > 0.1, "noises differ, so do images");
+    }
+}
+
+#[test]
+fn guidance_with_dropped_text_as_null_is_guidance_without_text() {
+    let (net, _) = awake(tiny(), DType::F32);
+    let schedule = DiscreteSchedule::cosine(1000);
+    let words = captions(&[3, 1], 3);
+    let draw = |null| {
+        let condition = Guided { condition: Some(words.clone()), null };
+        let denoiser = &ClassifierFree { denoiser: &net, weight: 3.0 };
+        let (schedule, settings) = (&schedule, settings(KINDS[0]));
+        let sampler = Sampler { schedule, denoiser, target: Target::V, condition: &condition, settings };
+        let images = Images { size: [1, 8, 8], dtype: DType::F32, seeds: &[(1, 0), (1, 1)] };
+        sampler.sample(&images, &mut |_| ControlFlow::Continue(())).unwrap().into_array()
+    };
+    assert_same_bits(&draw(None), &draw(Some(words.clone().with_dropped(vec![false; 2]))), "null");
+}
+
+fn model() -> TextToImage {
+    let config = StageConfig {
+        image: [1, 8, 8],
+        text: Some(TextEncoderConfig::HashedWords { dim: super::TEXT_DIM, seed: 0, max_words: 32 }),
+        unet: tiny(),
+        diffusion: DiffusionConfig {
+            schedule: ScheduleConfig::Cosine,
+            target: Target::V,
+            weighting: Weighting::Simple,
+            drop_text: 0.1,
+        },
+        sampling: SamplingConfig { guidance: 2.0, method: settings(KINDS[0]) },
+    };
+    let model = TextToImage::new(config, 0).unwrap();
+    wake(model.parameters(), |_| true);
+    model
+}
+
+fn draw(model: &TextToImage, request: &Request) -> Array {
+    model.sample(request, &mut |_| ControlFlow::Continue(())).unwrap().into_array()
+}
+
+/// Seventeen images a prompt are more than are sampled at once, so batches of several prompts and counts come up.
+#[test]
+fn a_picture_does_not_depend_on_the_pictures_it_is_asked_for_with() {
+    let model = model();
+    let prompts = ["seven", "a rather large and very carefully written two", "the digit 4"].map(String::from);
+    let all = Request { count: TextToImage::BATCH + 1, ..model.request(prompts.to_vec()) };
+    let together = draw(&model, &all);
+    assert_eq!(together.shape()[0], 3 * all.count);
+    for (p, prompt) in prompts.iter().enumerate() {
+        for number in [0, 5, all.count - 1] {
+            let one = Request { prompts: vec![prompt.clone()], count: 1, first: number as u64, ..all.clone() };
+            let what = format!("{prompt:?}, image {number}");
+            assert_same_bits(&draw(&model, &one), &row(&together, p * all.count + number), &what);
+        }
+    }
+    let words_alone = largest_difference(&row(&together, 0), &row(&together, all.count));
+    assert!(words_alone > 1e-3, "the same noise with other words is another picture");
+}
+
+#[test]
+fn a_model_read_back_draws_the_same() {
+    let model = model();
+    let metadata = [("stage".to_string(), serde_json::to_string(model.config()).unwrap())].into();
+    let bytes = Weights { tensors: model.parameters().values(), metadata }.to_bytes(false);
+    let read = TextToImage::from_weights(&Weights::parse(&bytes, Path::new("model")).unwrap()).unwrap();
+    assert_eq!(read.config(), model.config());
+    let request = model.request(vec!["a two".into()]);
+    assert_same_bits(&draw(&model, &request), &draw(&read, &request), "read back");
+}
