@@ -2,6 +2,7 @@
 
 mod gradients;
 mod init;
+mod reference;
 mod sampling;
 mod sizes;
 mod text;
