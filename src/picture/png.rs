@@ -1,12 +1,12 @@
 //! PNG files that carry their story (prompt, seed, settings) as text.
 
 use super::{Picture, PictureError};
-use crate::files::{self, FileError};
+use crate::files;
 use ::png::text_metadata::{ITXtChunk, TEXtChunk};
-use ::png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, EncodingError, Transformations};
+use ::png::{BitDepth, ColorType, Decoder, DecodingError, Encoder, EncodingError};
+use image::{ImageError, ImageFormat};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, ErrorKind};
+use std::io::Cursor;
 use std::path::Path;
 
 /// The texts of a PNG: key to value. A key has 1 to 79 Latin-1 characters; a value is any text without NUL.
@@ -68,34 +68,28 @@ fn check(key: &str, value: &str) -> Result<(), PictureError> {
 /// Reads a PNG: grey or RGB of 8 bits (palettes and smaller or larger depths are converted, alpha is dropped), and its
 /// texts. Of a key that comes twice, the last value counts.
 pub fn read(path: &Path) -> Result<(Picture, Text), PictureError> {
-    decode(path).map_err(|error| match error {
-        DecodingError::IoError(source) if source.kind() != ErrorKind::UnexpectedEof => {
-            FileError::new("read", path, source).into()
-        }
-        DecodingError::IoError(_) => PictureError::Damaged { path: path.into(), why: "it ends too early".into() },
-        other => PictureError::Damaged { path: path.into(), why: other.to_string() },
-    })
+    let bytes = files::read(path)?;
+    let damaged = |why: String| PictureError::Damaged { path: path.into(), why };
+    let picture = pixels(&bytes).map_err(|e| damaged(e.to_string()))?;
+    Ok((picture, texts(&bytes).map_err(|e| damaged(e.to_string()))?))
 }
 
-fn decode(path: &Path) -> Result<(Picture, Text), DecodingError> {
-    let mut decoder = Decoder::new(BufReader::new(File::open(path)?));
-    decoder.set_transformations(Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info()?;
-    let size = reader.output_buffer_size().ok_or(DecodingError::LimitsExceeded)?;
-    let mut bytes = vec![0; size];
-    let frame = reader.next_frame(&mut bytes)?;
+fn pixels(bytes: &[u8]) -> Result<Picture, ImageError> {
+    let image = image::load_from_memory_with_format(bytes, ImageFormat::Png)?;
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let (channels, pixels) = match image.color().has_color() {
+        true => (3, image.into_rgb8().into_raw()),
+        false => (1, image.into_luma8().into_raw()),
+    };
+    Ok(Picture { width, height, channels, pixels })
+}
+
+fn texts(bytes: &[u8]) -> Result<Text, DecodingError> {
+    let mut reader = Decoder::new(Cursor::new(bytes)).read_info()?;
     // Texts may stand after the image.
     reader.finish()?;
-    bytes.truncate(frame.buffer_size());
-    let (stored, channels) = match frame.color_type {
-        ColorType::Grayscale | ColorType::Indexed => (1, 1),
-        ColorType::GrayscaleAlpha => (2, 1),
-        ColorType::Rgb => (3, 3),
-        ColorType::Rgba => (4, 3),
-    };
-    let pixels = bytes.chunks_exact(stored).flat_map(|pixel| &pixel[..channels]).copied().collect();
-    let mut text = Text::new();
     let info = reader.info();
+    let mut text = Text::new();
     text.extend(info.uncompressed_latin1_text.iter().map(|chunk| (chunk.keyword.clone(), chunk.text.clone())));
     for chunk in &info.compressed_latin1_text {
         text.insert(chunk.keyword.clone(), chunk.get_text()?);
@@ -103,5 +97,5 @@ fn decode(path: &Path) -> Result<(Picture, Text), DecodingError> {
     for chunk in &info.utf8_text {
         text.insert(chunk.keyword.clone(), chunk.get_text()?);
     }
-    Ok((Picture { width: frame.width as usize, height: frame.height as usize, channels, pixels }, text))
+    Ok(text)
 }

@@ -189,6 +189,9 @@ impl<'a> Trainer<'a> {
                 self.metrics.add(Record { step, loss, grad_norm, lr, images_per_second, seconds, score })?;
                 meter = Meter { lap: meter.lap, ..Meter::start() };
             }
+            if looks {
+                self.plot()?;
+            }
             if saves {
                 self.checkpoint(train.keep)?;
             }
@@ -241,7 +244,7 @@ impl<'a> Trainer<'a> {
         Err(TrainError::NotFinite { what: what.to_string(), value, step, examples })
     }
 
-    /// Preview, score and loss curve, made with the averaged weights.
+    /// Preview and score, made with the averaged weights.
     fn look(&mut self, report: &mut dyn FnMut(Progress<'_>)) -> Result<Option<f64>, TrainError> {
         let task = self.task;
         let (preview, score) = self.ema.swapped(task.parameters(), || (task.preview(), task.score()));
@@ -249,13 +252,17 @@ impl<'a> Trainer<'a> {
             text.insert("step".to_string(), self.step.to_string());
             crate::picture::write(&self.folder.sample(self.step), &picture, &text)?;
         }
-        let title = self.folder.path().file_name().map_or_else(|| "loss".into(), |n| n.to_string_lossy());
-        files::write(&self.folder.plot("loss"), self.metrics.loss_curve(&title).as_bytes())?;
         let score = score?;
         if let Some((name, value)) = score {
             report(Progress::Note(&format!("step {}: {name} {value:.4}", self.step)));
         }
         Ok(score.map(|(_, value)| value))
+    }
+
+    /// The loss curve up to now.
+    fn plot(&self) -> Result<(), TrainError> {
+        let title = self.folder.path().file_name().map_or_else(|| "loss".into(), |n| n.to_string_lossy());
+        Ok(files::write(&self.folder.plot("loss"), self.metrics.loss_curve(&title).as_bytes())?)
     }
 
     fn checkpoint(&self, keep: usize) -> Result<(), TrainError> {

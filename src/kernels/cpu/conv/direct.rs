@@ -296,7 +296,8 @@ impl Products<'_> {
         let length = self.line.outputs;
         let vectors = length / S::F32_LANES;
         let input = &self.input[c * self.line.inputs..][..self.line.inputs];
-        let x: [&[S::f32s]; T] = std::array::from_fn(|t| &S::as_simd_f32s(&input[moves[tap + t]..][..length]).0[..vectors]);
+        let x: [&[S::f32s]; T] =
+            std::array::from_fn(|t| &S::as_simd_f32s(&input[moves[tap + t]..][..length]).0[..vectors]);
         let g: [&[S::f32s]; N] =
             std::array::from_fn(|n| &S::as_simd_f32s(&self.grad[(channel + n) * length..][..length]).0[..vectors]);
         let mut sums = [[simd.splat_f32s(0.0); T]; N];
