@@ -134,6 +134,19 @@ fn info_describes_a_model() {
 }
 
 #[test]
+fn info_lists_the_bundled_models() {
+    let lab = Lab::new();
+    let json = lab.good(&["info", "--json", "--threads", "2"]).json();
+    assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
+    for name in ["mnist", "mnist-classifier"] {
+        let model = &json["bundled models"][name];
+        assert!(model["parameters"].as_u64().unwrap() > 1000 && model["sha256"].as_str().unwrap().len() == 64);
+        assert!(lab.good(&["info"]).out.contains(&format!("  {name}\n")));
+    }
+    assert!(json["devices"]["cpu"].as_str().unwrap().starts_with("2 threads"));
+}
+
+#[test]
 fn an_evaluation_is_printed_and_kept() {
     let lab = lab();
     lab.good(&["train", "tiny.toml", "--out", "run", "--quiet"]);
