@@ -96,7 +96,7 @@ impl StageConfig {
 }
 
 /// More parameters than this are taken for a slip of the hand: no memory would hold them together with their training.
-pub(crate) const MOST_PARAMETERS: u64 = 20_000_000_000;
+pub(crate) const MOST_PARAMETERS: u64 = 2_000_000_000;
 
 /// About how many parameters the convolutions of a U-Net have, which is most of it: two of 3x3 in every residual block.
 fn rough_size(unet: &UNetConfig) -> u64 {

@@ -68,7 +68,7 @@ impl Metrics {
     /// The loss over the steps, as an SVG document.
     pub fn loss_curve(&self, title: &str) -> String {
         let points = self.records.iter().map(|r| (r.step as f64, r.loss)).collect();
-        line_chart(title, "step", "loss", &[Curve::new("loss", points).smoothed(0.95)], false, true)
+        line_chart(title, "step", "loss", &[Curve::new("loss", points).smoothed(0.8)], false, true)
     }
 }
 
