@@ -30,9 +30,7 @@ pub enum Purpose {
     Sampler = 8,
     /// Fixed vectors of the hashed-word text encoder; the index is a hash of the word.
     Word = 9,
-    /// Random choices of an evaluation.
-    Eval = 10,
-    /// Random numbers of tests, examples and figures.
+    /// Random numbers of tests, benchmarks and examples.
     Test = 11,
     /// Random changes that enlarge a training set (shifts, crops).
     Augment = 12,

@@ -20,11 +20,6 @@ static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// What may be kept; past this, memory goes back to the system.
 const MOST_KEPT_BYTES: usize = 2 << 30;
 
-/// How many bytes wait to be reused.
-pub fn recycled_bytes() -> usize {
-    KEPT_BYTES.load(Ordering::Relaxed)
-}
-
 #[doc(hidden)]
 pub struct Recycler<T>(Mutex<Option<HashMap<usize, Vec<Vec<T>>>>>);
 

@@ -8,7 +8,7 @@ mod device;
 mod dtype;
 mod shape;
 
-pub use buffer::{Buffer, recycled_bytes};
+pub use buffer::Buffer;
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use shape::Shape;
@@ -140,7 +140,7 @@ impl Array {
     /// The only number of an array of one number. Panics if there are more or fewer.
     #[track_caller]
     pub fn item(&self) -> f64 {
-        assert_eq!(self.numel(), 1, "item: {} holds more than one number", self.shape);
+        assert_eq!(self.numel(), 1, "item: {} does not hold exactly one number", self.shape);
         match &self.storage {
             Storage::F32(b) => f64::from(b[0]),
             Storage::F64(b) => b[0],

@@ -13,7 +13,7 @@ impl Shape {
         self.0.iter().product()
     }
 
-    /// Distance in memory between neighbours along each axis.
+    /// Distance in memory between neighbours along each axis, in numbers (not bytes).
     pub fn strides(&self) -> Vec<usize> {
         let mut strides = vec![1; self.len()];
         for axis in (1..self.len()).rev() {
@@ -46,19 +46,19 @@ impl Shape {
         resolved as usize
     }
 
-    /// (product of the sizes before `axis`, size of `axis`, product of the sizes after it).
+    /// (product of the sizes before `axis`, size of `axis`, product of the sizes after it). Panics if there is no such axis.
     pub fn around(&self, axis: usize) -> (usize, usize, usize) {
         (self[..axis].iter().product(), self[axis], self[axis + 1..].iter().product())
     }
 
-    /// This shape with the size of one axis replaced.
+    /// This shape with the size of one axis replaced. Panics if there is no such axis.
     pub fn with(&self, axis: usize, size: usize) -> Shape {
         let mut sizes = self.0.clone();
         sizes[axis] = size;
         Shape(sizes)
     }
 
-    /// This shape without one axis.
+    /// This shape without one axis. Panics if there is no such axis.
     pub fn without(&self, axis: usize) -> Shape {
         let mut sizes = self.0.clone();
         sizes.remove(axis);

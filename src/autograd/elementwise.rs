@@ -126,7 +126,7 @@ impl Tensor {
         op("affine", self.value.affine(scale, shift)).grad(self, move |g| g.affine(scale, 0.0)).done()
     }
 
-    /// x kept within [low, high]: min(max(x, low), high). Panics if low > high.
+    /// x kept within [low, high]: min(max(x, low), high). dx = g inside, 0 outside, g / 2 at the bounds. Panics if low > high.
     #[track_caller]
     pub fn clamp(&self, low: f64, high: f64) -> Tensor {
         assert!(low <= high, "clamp: {low} > {high}");
@@ -170,6 +170,6 @@ impl Neg for &Tensor {
     type Output = Tensor;
 
     fn neg(self) -> Tensor {
-        self.affine(-1.0, 0.0)
+        Tensor::neg(self)
     }
 }

@@ -1,6 +1,7 @@
 //! The subcommands. Data goes to stdout, progress and messages to stderr.
 //!
-//! Exit codes: 0 done; 1 failure; 2 wrong usage; 130 interrupted after a checkpoint was written.
+//! Exit codes: 0 done; 1 failure; 2 wrong usage; 130 interrupted: after a checkpoint was written, or at once by a second
+//! Ctrl-C.
 
 mod bench;
 mod eval;
@@ -12,7 +13,7 @@ mod train;
 use clap::{Args, Parser, Subcommand};
 use imagen::array::Device;
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// Text-to-image diffusion in the manner of Imagen, from scratch.
@@ -105,10 +106,17 @@ impl Common {
     }
 }
 
-/// A line to stdout. A reader that has gone away ends the program quietly, as it does for other command-line tools.
+/// A line to stdout. A reader that has gone away ends the program quietly, as it does for other command-line tools; a full
+/// disk is an error.
 fn print(line: impl Display) {
-    if writeln!(std::io::stdout(), "{line}").is_err() {
-        std::process::exit(0);
+    match writeln!(std::io::stdout(), "{line}").map_err(|e| e.kind()) {
+        Err(ErrorKind::BrokenPipe) => std::process::exit(0),
+        Err(ErrorKind::StorageFull) => {
+            note("error: cannot write the result to stdout: the disk is full");
+            std::process::exit(1);
+        }
+        // Nobody listens: a program started without a stdout does its work all the same.
+        Ok(()) | Err(_) => {}
     }
 }
 

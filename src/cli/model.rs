@@ -5,7 +5,7 @@ use imagen::cascade::TextToImage;
 use imagen::cascade::bundled::{self, Bundled, digest};
 use imagen::files;
 use imagen::nn::Weights;
-use imagen::train::RunFolder;
+use imagen::train::{Checkpoint, CheckpointError, RunFolder};
 use std::path::Path;
 
 /// Weights and where they came from.
@@ -19,48 +19,52 @@ pub struct Found {
 }
 
 /// Weights by the name of a bundled model, a safetensors file, or the folder of a run that has finished or has a checkpoint.
+/// A bundled name means the bundled model even if there is a file of that name; ./NAME means the file.
 pub fn find(name: &str) -> Result<Found> {
     if let Some(model) = bundled::ALL.iter().find(|m| m.name == name) {
         return from_bundled(model);
     }
     let path = Path::new(name);
-    let file = match path.is_dir() {
-        false if path.exists() => path.to_path_buf(),
-        false => {
-            let names: Vec<&str> = bundled::ALL.iter().map(|m| m.name).collect();
-            return fail(format!(
-                "there is no model {name:?}: give a bundled one ({}), a .safetensors file or the folder of a run",
-                names.join(", ")
-            ));
-        }
-        true => in_run(path)?,
-    };
-    let bytes = files::read(&file)?;
-    Ok(Found { origin: file.display().to_string(), digest: digest(&bytes), weights: Weights::parse(&bytes, &file)? })
+    if path.is_dir() {
+        return in_run(path);
+    }
+    if path.exists() {
+        return in_file(path);
+    }
+    let names: Vec<&str> = bundled::ALL.iter().map(|m| m.name).collect();
+    fail(format!(
+        "there is no model {name:?}: give a bundled one ({}), a .safetensors file or the folder of a run",
+        names.join(", ")
+    ))
 }
 
 fn from_bundled(model: &Bundled) -> Result<Found> {
     Ok(Found { origin: format!("bundled {}", model.name), digest: model.digest(), weights: model.weights()? })
 }
 
-/// The finished model of a run, or the averaged weights of its newest checkpoint.
-fn in_run(path: &Path) -> Result<std::path::PathBuf> {
+fn in_file(file: &Path) -> Result<Found> {
+    let bytes = files::read(file)?;
+    Ok(Found { origin: file.display().to_string(), digest: digest(&bytes), weights: Weights::parse(&bytes, file)? })
+}
+
+/// The finished model of a run, or the averaged weights of its newest checkpoint if there is none or it has been trained
+/// further since.
+fn in_run(path: &Path) -> Result<Found> {
     let folder = RunFolder::new(path);
-    if folder.model().exists() {
-        return Ok(folder.model());
-    }
-    let mut steps: Vec<_> = std::fs::read_dir(folder.checkpoints())
-        .map_err(|_| {
-            Failure(format!("{} is not the folder of a run: it has neither a model nor checkpoints", path.display()))
-        })?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("step-")))
-        .collect();
-    steps.sort();
-    match steps.pop() {
-        Some(step) => Ok(step.join("ema.safetensors")),
-        None => fail(format!("the run in {} has no finished model and no checkpoint yet", path.display())),
+    let finished = folder.model().exists().then(|| in_file(&folder.model())).transpose()?;
+    let step = finished.as_ref().and_then(|f| f.weights.metadata.get("step")?.parse::<u64>().ok());
+    match (finished, Checkpoint::newest(&folder.checkpoints())) {
+        (Some(finished), Ok(checkpoint)) if step >= Some(checkpoint.step) => Ok(finished),
+        (_, Ok(Checkpoint { step, ema, metadata, .. })) => {
+            let weights = Weights { tensors: ema, metadata };
+            let origin = Checkpoint::path(&folder.checkpoints(), step).join("ema.safetensors").display().to_string();
+            Ok(Found { origin, digest: digest(&weights.to_bytes(false)), weights })
+        }
+        (Some(finished), Err(_)) => Ok(finished),
+        (None, Err(CheckpointError::None { .. })) => {
+            fail(format!("{} is not the folder of a run with a finished model or a checkpoint", path.display()))
+        }
+        (None, Err(error)) => Err(error.into()),
     }
 }
 

@@ -31,7 +31,7 @@ pub struct SampleArgs {
     /// How strongly the words guide: 0 ignores them, 1 is plain, more exaggerates [default: as the model says]
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     guidance: Option<f64>,
-    /// Chooses the noise that the images grow from
+    /// Chooses the noise that the images grow from [default: 0]
     #[arg(long)]
     seed: Option<u64>,
     /// A PNG file, or a folder for one file an image [default: a new PNG named after the prompt]
@@ -57,6 +57,9 @@ pub struct SampleArgs {
 const MOST_IMAGES: usize = 4096;
 /// Steps of the sampler.
 const MOST_STEPS: usize = 100_000;
+/// Endings that mean a picture, not a folder.
+const OTHER_FORMATS: [&str; 7] = ["jpg", "jpeg", "gif", "webp", "bmp", "tif", "svg"];
+
 /// Frames of a filmstrip.
 const FRAMES: usize = 12;
 
@@ -176,6 +179,12 @@ fn target(args: &SampleArgs, request: &Request) -> Result<Target> {
                 return Err(exists(path));
             }
             Target::File(path.clone())
+        }
+        Some(path) if path.extension().is_some_and(|e| OTHER_FORMATS.iter().any(|f| e.eq_ignore_ascii_case(f))) => {
+            return fail(format!(
+                "cannot write {}: pictures are PNG files; let --out end in .png, or name a folder",
+                path.display()
+            ));
         }
         Some(_) if args.strip => return fail("a filmstrip is one picture: let --out end in .png"),
         Some(folder) => {

@@ -8,7 +8,7 @@ use crate::autograd::Tensor;
 pub struct Loss {
     /// The mean over the batch, a scalar with history: what is differentiated.
     pub mean: Tensor,
-    /// The weighted loss of every sample, `[B]` numbers: what is plotted over t.
+    /// The weighted loss of every sample, `[B]` numbers: which noise levels are hard.
     pub per_sample: Vec<f64>,
 }
 

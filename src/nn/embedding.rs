@@ -4,7 +4,7 @@ use crate::array::DType;
 use crate::autograd::Tensor;
 
 /// Each position as `dim` features: sines, then cosines, of the position times frequencies falling geometrically from
-/// 1 to 1/10000: [positions.len(), dim]. Panics unless `dim` is even. (Vaswani et al. 2017, section 3.5; DDPM, appendix B)
+/// 1 towards 1/10000, which is not reached: [positions.len(), dim]. Panics unless `dim` is even. (Vaswani et al. 2017, section 3.5; DDPM, appendix B)
 #[track_caller]
 pub fn sinusoidal(positions: &[f64], dim: usize, dtype: DType) -> Tensor {
     assert!(dim.is_multiple_of(2), "sinusoidal: {dim} features cannot be halved into sines and cosines");

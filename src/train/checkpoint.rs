@@ -80,10 +80,15 @@ struct State {
 const PARTS: [&str; 3] = ["model", "ema", "optimizer"];
 
 impl Checkpoint {
+    /// The folder of the checkpoint after `step` steps within the folder of checkpoints.
+    pub fn path(folder: &Path, step: u64) -> PathBuf {
+        folder.join(format!("step-{step:08}"))
+    }
+
     /// Writes `step-N` into `folder` and removes the oldest ones until `keep` are left. A checkpoint of the same step that
     /// is there already is kept, for it is the same.
     pub fn write(&self, folder: &Path, keep: usize) -> Result<PathBuf, CheckpointError> {
-        let path = folder.join(format!("step-{:08}", self.step));
+        let path = Checkpoint::path(folder, self.step);
         if !path.exists() {
             let temporary = folder.join(format!(".step-{:08}.tmp", self.step));
             let result = self.write_parts(&temporary).and_then(|()| {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! config.toml     the config in full            samples/step-N.png   sample grids
-//! meta.json       version, device, data digest  plots/loss.svg       the loss curve
+//! meta.json       version, model, data digest   plots/loss.svg       the loss curve
 //! metrics.jsonl   one line every few steps      model.safetensors    the finished model
 //! checkpoints/step-N/{model,ema,optimizer}.safetensors and state.json
 //! ```
@@ -50,7 +50,7 @@ impl RunFolder {
         self.0.join("config.toml")
     }
 
-    /// Version, device and data of the run.
+    /// Version, model and data of the run.
     pub fn meta(&self) -> PathBuf {
         self.0.join("meta.json")
     }

@@ -134,7 +134,8 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// Starts a run in an empty folder, or continues the one in it if `resume`. Nothing that is there is overwritten.
+    /// Starts a run in an empty folder, or continues the one in it if `resume`: what it recorded after its newest checkpoint
+    /// is then written again. Errors, changing nothing, if something else is there.
     pub fn new(
         task: &'a dyn Task,
         config: &'a RunConfig,

@@ -1,4 +1,4 @@
-//! The network that predicts the noise: a U-Net over images [B, C, H, W] that knows the time and, if asked, a text.
+//! The network that predicts the noise (or x_0, or v: `diffusion::Target`): a U-Net over images [B, C, H, W] that knows the time and, if asked, a text.
 //!
 //! Going down it halves the image and widens the channels; going up it does the reverse, and is given at every size what
 //! was there on the way down. (DDPM, appendix B; guided diffusion 2105.05233; Imagen, appendix F.1)
@@ -112,7 +112,7 @@ impl UNet {
     #[track_caller]
     pub fn forward(&self, x: &Tensor, t: &[f64], condition: Option<&Condition>) -> Tensor {
         let [b, _, height, width] = x.shape().dims("unet");
-        let fold = 1 << (self.config.channel_multipliers.len() - 1);
+        let fold = self.config.size_divisor();
         assert!(height % fold == 0 && width % fold == 0, "unet: {} must have sides divisible by {fold}", x.shape());
         assert_eq!(t.len(), b, "unet: {} images need as many times", b);
         assert!(condition.is_none() || self.text.is_some(), "unet: this network was made without text");

@@ -226,6 +226,7 @@ fn wrong_prompts_and_numbers() {
         lab.bad(1, "--guidance must be a number", &eval);
     }
     sample("a filmstrip is one picture: let --out end in .png", &["seven", "--strip", "--out", "folder"]);
+    sample("cannot write seven.jpg: pictures are PNG files", &["seven", "--out", "seven.jpg"]);
 }
 
 #[test]

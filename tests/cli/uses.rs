@@ -107,6 +107,20 @@ fn a_run_that_goes_on_can_be_sampled_from_its_newest_checkpoint() {
 }
 
 #[test]
+fn a_finished_run_that_is_trained_further_is_sampled_from_where_it_is_now() {
+    let lab = lab();
+    let train = |steps: &str| lab.good(&["train", "tiny.toml", "--out", "run", "--quiet", "--resume", "--set", steps]);
+    let model = || lab.good(&["sample", "seven", "--model", "run", "--count", "1", "--json"]).json()["model"].clone();
+    train("train.steps=2");
+    assert_eq!(model(), "run/model.safetensors");
+    let finished = fs::read(lab.path("run/model.safetensors")).unwrap();
+    train("train.steps=4");
+    // As if the run were not finished yet.
+    fs::write(lab.path("run/model.safetensors"), finished).unwrap();
+    assert_eq!(model(), "run/checkpoints/step-00000004/ema.safetensors");
+}
+
+#[test]
 fn json_is_one_document_on_stdout() {
     let lab = lab();
     let json = sample(&lab, &["seven", "--count", "1", "--json", "--out", "a.png"]).json();
