@@ -42,8 +42,8 @@ impl Task for DiffusionTask {
         self.model.parameters()
     }
 
-    /// L_simple with the config's target and weighting (C4, C5), at one random time an image. Images are told apart by
-    /// their place in the stream of all training images, so the draws of one do not depend on the batch it is in.
+    /// L_simple with the config's target and weighting (C4, C5), at one random time an image. Time, noise, caption and
+    /// dropping of an image are keyed by the step and its place in the batch.
     fn loss(&self, step: u64) -> Result<Tensor, TrainError> {
         let (seed, images) = (self.config.seed, &self.data.train);
         let indices = self.batches.indices(step);
