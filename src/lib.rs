@@ -1,6 +1,6 @@
 //! Text-to-image diffusion in the manner of Imagen, from scratch.
 //!
-//! Modules in the order to read them, each using only those before it: [`array`], [`kernels`], [`autograd`], [`nn`],
+//! Modules in the order to read them, each using only those before it: [`mod@array`], [`kernels`], [`autograd`], [`nn`],
 //! [`optim`], [`diffusion`], [`text`], [`unet`], [`cascade`], [`data`], [`eval`], [`train`]. Beside them stand [`random`],
 //! [`files`] and [`picture`]. Labels such as (B2) name an equation of diffusion; the test that derives it has the same label
 //! and is in the file of `tests/` that begins with its letter.
