@@ -4,10 +4,10 @@
 //! so a folder of that name is always complete, whatever moment the power went.
 
 use crate::array::Array;
+use crate::cascade::bundled::digest;
 use crate::files::{self, FileError};
 use crate::nn::{Weights, WeightsError};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -192,9 +192,4 @@ fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, FileError> {
         .collect();
     found.sort();
     Ok(found)
-}
-
-/// SHA-256 as hexadecimal digits.
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
