@@ -6,7 +6,7 @@
 use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, check_gradients};
 use imagen::files;
-use imagen::picture::{Curve, line_chart};
+use imagen::picture::{Chart, Curve};
 use std::error::Error;
 use std::path::Path;
 
@@ -48,10 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         values.push((a.item(), y.item()));
         slopes.push((a.item(), y.backward().get(&a).map_or(0.0, Array::item)));
     }
-    let curves = [Curve::new("f", values), Curve::new("df/da, by backward", slopes)];
     let out = Path::new("out");
     files::create_folder(out)?;
-    let svg = line_chart("f(a, 3/2) = sin(3a/2) + 2a/3 and its slope", "a", "", &curves, false, false);
+    let chart = Chart::new("f(a, 3/2) = sin(3a/2) + 2a/3 and its slope").x("a").curve(Curve::new("f", values));
+    let svg = chart.curve(Curve::new("df/da, by backward", slopes)).svg();
     files::write(&out.join("autodiff.svg"), svg.as_bytes())?;
     println!("\nout/autodiff.svg shows f and its slope for b = 1.5: the slope crosses 0 where f turns.");
     Ok(())

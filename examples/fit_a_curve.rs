@@ -9,7 +9,7 @@ use imagen::autograd::{Tensor, no_grad};
 use imagen::files;
 use imagen::nn::{Init, Linear};
 use imagen::optim::{Adam, Optimizer};
-use imagen::picture::{Curve, line_chart};
+use imagen::picture::{Chart, Curve};
 use imagen::random::{Purpose, normal};
 use std::error::Error;
 use std::path::Path;
@@ -58,18 +58,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("The error cannot fall much below the noise's {:.4} by learning. From sin(x) itself,", NOISE * NOISE);
     println!("which it never saw, the network is {off:.3} away; each single point was {NOISE}.");
 
-    // A NaN leaves a gap, so these are drawn as dots.
-    let dots = xs.iter().zip(&ys).flat_map(|(&x, &y)| [(x, y), (x, f64::NAN)]).collect();
-    let line = |values: &dyn Fn(usize) -> f64| (0..POINTS).map(|i| (xs[i], values(i))).collect();
-    let curves = [
-        Curve::new("what it was shown", dots),
-        Curve::new("what it learned", line(&|i| fit[i])),
-        Curve::new("sin(x)", line(&|i| xs[i].sin())),
-    ];
+    let line = |values: &dyn Fn(usize) -> f64| (0..POINTS).map(|i| (xs[i], values(i))).collect::<Vec<_>>();
+    let chart = Chart::new("A curve found among noisy points")
+        .x("x")
+        .y("y")
+        .dots("what it was shown", line(&|i| ys[i]))
+        .curve(Curve::new("what it learned", line(&|i| fit[i])))
+        .curve(Curve::new("sin(x)", line(&|i| xs[i].sin())));
     let out = Path::new("out");
     files::create_folder(out)?;
-    let svg = line_chart("A curve found among noisy points", "x", "y", &curves, false, false);
-    files::write(&out.join("fit_a_curve.svg"), svg.as_bytes())?;
+    files::write(&out.join("fit_a_curve.svg"), chart.svg().as_bytes())?;
     println!("out/fit_a_curve.svg shows all three.");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use imagen::array::Array;
 use imagen::picture::terminal::{Colours, preview};
 use imagen::picture::{
-    Curve, Layout, Picture, PictureError, Text, encode, frames, grid, heatmap, line_chart, read, strip, write,
+    Chart, Curve, Diagram, Layout, Picture, PictureError, Text, Tint, encode, frames, grid, heatmap, read, strip, write,
 };
 use proptest::prelude::*;
 use std::fs;
@@ -249,13 +249,13 @@ fn numbers(svg: &str) -> Vec<f64> {
 
 #[test]
 fn a_chart_of_anything_is_a_drawing_with_finite_numbers() {
-    let curves = |points: &[(f64, f64)]| vec![Curve::new("a", points.to_vec()).smoothed(0.9)];
+    let chart = |points: &[(f64, f64)]| Chart::new("t").curve(Curve::new("a", points.to_vec()).smoothed(0.9));
     let nothing: [&[(f64, f64)]; 3] = [&[], &[(f64::NAN, 1.0), (1.0, f64::INFINITY)], &[(0.0, -1.0)]];
     for points in nothing {
-        let svg = line_chart("t", "x", "y", &curves(points), true, true);
+        let svg = chart(points).log_x().log_y().svg();
         assert!(svg.contains("no data") && numbers(&svg).iter().all(|v| v.is_finite()));
     }
-    assert!(line_chart("t", "x", "y", &[], false, false).contains("no data"));
+    assert!(Chart::new("t").svg().contains("no data"));
     let something: [&[(f64, f64)]; 6] = [
         &[(1.0, 2.0)],
         &[(1.0, 2.0), (2.0, 2.0), (3.0, 2.0)],
@@ -265,32 +265,70 @@ fn a_chart_of_anything_is_a_drawing_with_finite_numbers() {
         &[(1e15, 1.0), (1e15 + 1.0, 1.0 + 1e-15)],
     ];
     for (points, log) in something.iter().flat_map(|points| [(points, false), (points, true)]) {
-        let svg = line_chart("t", "x", "y", &curves(points), log, log);
+        let svg = if log { chart(points).log_x().log_y().svg() } else { chart(points).svg() };
         assert!(!svg.contains("no data"), "{points:?}, log {log}");
         assert!(numbers(&svg).iter().all(|v| (-1.0..=800.0).contains(v)), "{points:?}, log {log}:\n{svg}");
     }
 }
 
 #[test]
+fn dots_arrows_and_bars_have_places_on_the_axes() {
+    let points = vec![(0.0, 1.0), (1.0, 3.0), (2.0, f64::NAN), (3.0, -2.0)];
+    let svg = Chart::new("t").dots("a", points.clone()).svg();
+    assert_eq!(svg.matches("h.01").count(), 3, "a point that is no number has no dot");
+    let svg = Chart::new("t").bars("a", points).svg();
+    assert_eq!(
+        svg.lines().find(|line| line.contains("V") && line.contains("stroke-width")).unwrap().matches('M').count(),
+        3
+    );
+    let svg = Chart::new("t").arrows("", vec![[(0.0, 0.0), (1.0, 1.0)], [(1.0, 1.0), (1.0, f64::INFINITY)]]).svg();
+    assert_eq!(svg.matches("stroke-width=\"1.2\"").count(), 1);
+    assert!(numbers(&svg).iter().all(|v| v.is_finite()));
+}
+
+// A circle's points in the plane: on a square chart its width is its height in pixels, though the axes' data differ.
+#[test]
+fn a_circle_is_a_circle_on_a_square_chart() {
+    let circle = (0..100).map(|i| f64::from(i) * 0.0629).map(|a| (3.0 + a.cos(), 0.5 * a.sin())).collect();
+    let svg = Chart::new("t").square().curve(Curve::new("", circle)).svg();
+    let line = svg.lines().find(|line| line.contains("stroke-linejoin")).unwrap();
+    let places: Vec<f64> = numbers(line);
+    let span = |from: usize| {
+        let way = places.iter().skip(from).step_by(2);
+        way.clone().fold(f64::MIN, |a, &b| a.max(b)) - way.fold(f64::MAX, |a, &b| a.min(b))
+    };
+    assert!((span(0) / span(1) - 2.0).abs() < 0.01, "{} by {}", span(0), span(1));
+}
+
+#[test]
+fn an_arrow_of_a_diagram_ends_at_the_edges_of_its_boxes() {
+    let mut diagram = Diagram::new(300.0, 80.0);
+    let a = diagram.block(20.0, 20.0, 80.0, 40.0, &["a"], Tint::Grey);
+    let b = diagram.block(200.0, 20.0, 80.0, 40.0, &["b"], Tint::Blue);
+    diagram.arrow(a, b, "");
+    assert!(diagram.svg().contains("M100.0 40.0L200.0 40.0"));
+}
+
+#[test]
 fn a_gap_interrupts_the_line() {
     let points = vec![(0.0, 0.0), (1.0, 1.0), (2.0, f64::NAN), (3.0, 1.0), (4.0, 0.0), (5.0, f64::NAN), (6.0, 1.0)];
-    let svg = line_chart("t", "x", "y", &[Curve::new("", points)], false, false);
+    let svg = Chart::new("t").curve(Curve::new("", points)).svg();
     let line = svg.lines().find(|line| line.contains("stroke-linejoin")).unwrap();
-    assert_eq!((line.matches('M').count(), line.matches('L').count(), line.matches("h0").count()), (3, 2, 1));
+    assert_eq!((line.matches('M').count(), line.matches('L').count(), line.matches("h.01").count()), (3, 2, 1));
 }
 
 #[test]
 fn words_do_not_break_the_drawing() {
-    let svg = line_chart("a < b & \"c\"", "x\u{1}", "y", &[Curve::new("</svg>", vec![(0.0, 1.0)])], false, false);
-    assert!(svg.contains("a &lt; b &amp; \"c\"") && svg.contains("&lt;/svg&gt;") && !svg.contains('\u{1}'));
-    assert_eq!(svg.matches("</svg>").count(), 1);
+    let svg = Chart::new("a < b & \"c\"").x("x\u{1}").curve(Curve::new("</text>", vec![(0.0, 1.0)])).svg();
+    assert!(svg.contains("a &lt; b &amp; \"c\"") && svg.contains("&lt;/text&gt;") && !svg.contains('\u{1}'));
+    assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
 }
 
 #[test]
 fn a_long_run_makes_a_small_file_that_keeps_its_spikes() {
     let loss = |i: usize| if i == 54_321 { 9.0 } else { (i % 10) as f64 / 10.0 };
     let curve = Curve::new("loss", (0..100_000).map(|i| (i as f64, loss(i))).collect());
-    let svg = line_chart("t", "x", "y", &[curve], false, false);
+    let svg = Chart::new("t").curve(curve).svg();
     assert!(svg.len() < 60_000, "{} bytes", svg.len());
     let line = svg.lines().find(|line| line.contains("stroke-linejoin")).unwrap();
     // Values up to 0.9 stay in the lowest tenth or so; only the spike comes near the top.
@@ -301,7 +339,7 @@ fn a_long_run_makes_a_small_file_that_keeps_its_spikes() {
 #[test]
 fn smoothing_starts_unbiased_and_skips_what_is_not_finite() {
     let flat = |y: f64| Curve::new("", vec![(0.0, y), (1.0, f64::NAN), (2.0, y), (3.0, y)]).smoothed(0.9);
-    let svg = line_chart("t", "x", "y", &[flat(2.0)], false, false);
+    let svg = Chart::new("t").curve(flat(2.0)).svg();
     let lines: Vec<&str> = svg.lines().filter(|line| line.contains("stroke-linejoin")).collect();
     // The average of a constant is that constant: the same path, faint and strong.
     let path = |line: &str| line.split('"').nth(1).unwrap().to_string();

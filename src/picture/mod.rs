@@ -1,6 +1,7 @@
 //! What people look at: 8-bit pictures made from the numbers of a model, laid out in grids and filmstrips, saved as
 //! PNG with their story inside, shown in a terminal; and charts as SVG.
 
+mod diagram;
 mod grid;
 mod heatmap;
 mod plot;
@@ -9,9 +10,10 @@ mod strip;
 mod svg;
 pub mod terminal;
 
+pub use diagram::{Diagram, Tint};
 pub use grid::{Layout, grid};
 pub use heatmap::heatmap;
-pub use plot::{Curve, line_chart};
+pub use plot::{Chart, Curve, charts};
 pub use png::{Text, encode, read, write};
 pub use strip::{frames, strip};
 

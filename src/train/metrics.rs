@@ -1,7 +1,7 @@
 //! What happened in a run, step by step: one JSON object a line.
 
 use crate::files::{self, FileError};
-use crate::picture::{Curve, line_chart};
+use crate::picture::{Chart, Curve};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -68,7 +68,7 @@ impl Metrics {
     /// The loss over the steps, as an SVG document.
     pub fn loss_curve(&self, title: &str) -> String {
         let points = self.records.iter().map(|r| (r.step as f64, r.loss)).collect();
-        line_chart(title, "step", "loss", &[Curve::new("loss", points).smoothed(0.8)], false, true)
+        Chart::new(title).x("step").y("loss").log_y().curve(Curve::new("loss", points).smoothed(0.8)).svg()
     }
 }
 

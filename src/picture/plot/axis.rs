@@ -37,6 +37,22 @@ impl Axis {
         Some(Axis { log, ends: [low - free, high + free], pixels })
     }
 
+    /// Widens the ends of one of two linear axes, around their middle, until a unit is as long on both.
+    pub fn make_equal(x: &mut Axis, y: &mut Axis) {
+        let scale = |axis: &Axis| (axis.ends[1] - axis.ends[0]) / (axis.pixels[1] - axis.pixels[0]).abs();
+        let coarser = scale(x).max(scale(y));
+        for axis in [x, y] {
+            let middle = (axis.ends[0] + axis.ends[1]) / 2.0;
+            let half = coarser * (axis.pixels[1] - axis.pixels[0]).abs() / 2.0;
+            axis.ends = [middle - half, middle + half];
+        }
+    }
+
+    /// The pixel that bars stand on: of 0, or the end nearest to it.
+    pub fn ground(&self) -> f64 {
+        if self.log { self.pixels[0] } else { self.place(0.0f64.clamp(self.ends[0], self.ends[1])) }
+    }
+
     /// The pixel of a value.
     pub fn at(&self, value: f64) -> f64 {
         self.place(if self.log { value.log10() } else { value })
