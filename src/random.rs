@@ -36,6 +36,7 @@ pub enum Purpose {
     Augment = 12,
 }
 
+// ANCHOR: stream
 /// The random stream of one key.
 pub fn stream(seed: u64, purpose: Purpose, step: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
@@ -44,6 +45,7 @@ pub fn stream(seed: u64, purpose: Purpose, step: u64, index: u64) -> ChaCha8Rng 
     }
     ChaCha8Rng::from_seed(key)
 }
+// ANCHOR_END: stream
 
 /// `n` draws from N(0, 1) of one stream.
 pub fn normal(seed: u64, purpose: Purpose, step: u64, index: u64, n: usize) -> Vec<f64> {

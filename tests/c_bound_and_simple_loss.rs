@@ -2,7 +2,7 @@
 
 mod closed_form;
 
-use closed_form::{assert_all_close, assert_close, assert_expectation, tensor};
+use closed_form::{assert_all_close, assert_close, assert_expectation, mean_and_error, tensor};
 use imagen::array::DType;
 use imagen::autograd::Tensor;
 use imagen::diffusion::gaussian::{
@@ -11,11 +11,13 @@ use imagen::diffusion::gaussian::{
 use imagen::diffusion::posterior::mean_from_eps;
 use imagen::diffusion::weighting::bound_weight;
 use imagen::diffusion::{
-    DiscreteSchedule, Levels, Posterior, Schedule, ScheduleConfig, Target, Weighting, loss, q_sample,
+    Denoiser, DiscreteSchedule, Exact, Levels, Mixture, Posterior, Schedule, ScheduleConfig, Target, Weighting, loss,
+    q_sample,
 };
 use imagen::random::{Purpose, normal, stream};
 use proptest::prelude::*;
 use rand::RngExt;
+use std::f64::consts::PI;
 
 /// Data N(m, s^2) and a chain short enough to write every term of its bound down.
 struct GaussianChain {
@@ -65,46 +67,84 @@ impl GaussianChain {
         -log_density(self.m, self.m, self.s * self.s) + 0.5
     }
 
-    /// E_q[L_T + sum L_{i-1} + L_0], every term in closed form.
-    fn bound(&self, model: Model) -> f64 {
+    /// L_0, L_1, .., L_T of the bound, each in closed form and averaged over the data and the trajectories.
+    fn terms(&self, model: Model) -> Vec<f64> {
         let steps = self.schedule.steps();
-        // E over x_0 of (sqrt(alpha_bar) x_0 - prior mean)^2 is alpha_bar s^2
-        let alpha_bar = self.schedule.alpha_bars()[steps];
-        let (_, prior) = self.marginal(steps);
-        let l_prior = kl(0.0, (1.0 - alpha_bar).ln(), 0.0, prior.ln()) + alpha_bar * self.s * self.s / (2.0 * prior);
+        let (_, variance) = self.reverse(model, 1, 0.0);
+        let l_0 =
+            -log_density(0.0, 0.0, variance) + (self.image_given(1).1 + model.mean_error.powi(2)) / (2.0 * variance);
 
-        let l_steps = (2..=steps).map(|i| {
+        let l_step = |i: usize| {
             let q = Posterior::of_step(&self.schedule, i);
             let (_, variance) = self.reverse(model, i, 0.0);
             // mu_tilde - mu_theta = coef_x0 (x_0 - E[x_0 | x_i]) - mean_error, and the first part has mean 0
             let squared_error = q.coef_x0.powi(2) * self.image_given(i).1 + model.mean_error.powi(2);
             kl(0.0, q.variance.ln(), 0.0, variance.ln()) + squared_error / (2.0 * variance)
-        });
+        };
 
-        let (_, variance) = self.reverse(model, 1, 0.0);
-        let l_0 =
-            -log_density(0.0, 0.0, variance) + (self.image_given(1).1 + model.mean_error.powi(2)) / (2.0 * variance);
-        l_prior + l_steps.sum::<f64>() + l_0
+        // E over x_0 of (sqrt(alpha_bar) x_0 - prior mean)^2 is alpha_bar s^2
+        let alpha_bar = self.schedule.alpha_bars()[steps];
+        let (_, prior) = self.marginal(steps);
+        let l_prior = kl(0.0, (1.0 - alpha_bar).ln(), 0.0, prior.ln()) + alpha_bar * self.s * self.s / (2.0 * prior);
+
+        [l_0].into_iter().chain((2..=steps).map(l_step)).chain([l_prior]).collect()
     }
 
-    /// A trajectory x_0, x_1, .., x_T of q and -log p(x_{0:T}) / q(x_{1:T} | x_0), the bound before it is telescoped.
-    fn untelescoped(&self, model: Model, index: u64) -> (f64, f64) {
-        let steps = self.schedule.steps();
-        let z = normal(3, Purpose::Test, 0, index, steps + 1);
-        let x0 = self.m + self.s * z[0];
-        let (mut x, mut total) = (x0, 0.0);
-        for (i, &z) in z.iter().enumerate().skip(1) {
-            let beta = self.schedule.betas()[i - 1];
-            let next = (1.0 - beta).sqrt() * x + beta.sqrt() * z;
-            let (mean, variance) = self.reverse(model, i, next);
-            total += log_density(next, (1.0 - beta).sqrt() * x, beta) - log_density(x, mean, variance);
-            x = next;
+    /// E_q[L_T + sum L_{i-1} + L_0].
+    fn bound(&self, model: Model) -> f64 {
+        self.terms(model).iter().sum()
+    }
+
+    /// x_0, x_1, .., x_T of q, where step i adds the noise z_i.
+    fn trajectory(&self, x0: f64, z: &[f64]) -> Vec<f64> {
+        let mut x = vec![x0];
+        for (i, (beta, z)) in self.schedule.betas().iter().zip(z).enumerate() {
+            x.push((1.0 - beta).sqrt() * x[i] + beta.sqrt() * z);
         }
-        let (mean, variance) = self.marginal(steps);
-        (x0, total - log_density(x, mean, variance))
+        x
     }
+
+    /// A trajectory whose x_0 is drawn from the data.
+    fn any_trajectory(&self, index: u64) -> Vec<f64> {
+        let z = normal(3, Purpose::Test, 0, index, self.schedule.steps() + 1);
+        self.trajectory(self.m + self.s * z[0], &z[1..])
+    }
+
+    // ANCHOR: untelescoped
+    /// -log p(x_{0:T}) / q(x_{1:T} | x_0) of a trajectory: the bound before it is telescoped.
+    fn untelescoped(&self, model: Model, x: &[f64]) -> f64 {
+        let steps = self.schedule.steps();
+        let (mean, variance) = self.marginal(steps);
+        let mut nats = -log_density(x[steps], mean, variance);
+        for i in 1..=steps {
+            let beta = self.schedule.betas()[i - 1];
+            let (mean, variance) = self.reverse(model, i, x[i]);
+            nats += log_density(x[i], (1.0 - beta).sqrt() * x[i - 1], beta) - log_density(x[i - 1], mean, variance);
+        }
+        nats
+    }
+    // ANCHOR_END: untelescoped
+
+    // ANCHOR: telescoped
+    /// The same, telescoped: every q(x_i | x_{i-1}) with i >= 2 is turned round by Bayes' rule, given x_0.
+    fn telescoped(&self, model: Model, x: &[f64]) -> f64 {
+        let steps = self.schedule.steps();
+        let (x0, alpha_bar) = (x[0], self.schedule.alpha_bars()[steps]);
+        let (mean, variance) = self.marginal(steps);
+        let prior = log_density(x[steps], mean, variance);
+        let mut nats = log_density(x[steps], alpha_bar.sqrt() * x0, 1.0 - alpha_bar) - prior;
+        for i in 2..=steps {
+            let q = Posterior::of_step(&self.schedule, i);
+            let (mean, variance) = self.reverse(model, i, x[i]);
+            nats += log_density(x[i - 1], q.mean_of(x0, x[i]), q.variance) - log_density(x[i - 1], mean, variance);
+        }
+        let (mean, variance) = self.reverse(model, 1, x[1]);
+        nats - log_density(x0, mean, variance)
+    }
+    // ANCHOR_END: telescoped
 }
 
+// ANCHOR: c1_the_bound_is_tight_for_the_exact_model
 // C1  E[-log p(x_0)] <= E_q[KL(q(x_T|x_0) || p(x_T)) + sum_{t>=2} KL(q(x_{t-1}|x_t,x_0) || p(x_{t-1}|x_t)) - log p(x_0|x_1)]
 // With the exact reverse conditionals of Gaussian data the bound is tight: its terms sum to the entropy of the data.
 #[test]
@@ -112,7 +152,9 @@ fn c1_the_bound_is_tight_for_the_exact_model() {
     let chain = GaussianChain::new();
     assert_close(chain.bound(EXACT), chain.entropy(), 1e-12);
 }
+// ANCHOR_END: c1_the_bound_is_tight_for_the_exact_model
 
+// ANCHOR: c1_any_other_model_has_a_larger_bound
 // C1  Any other model has a larger bound (Jensen), by what its means and variances are off.
 #[test]
 fn c1_any_other_model_has_a_larger_bound() {
@@ -122,22 +164,134 @@ fn c1_any_other_model_has_a_larger_bound() {
         assert!(excess > 1e-4, "mean off by {mean_error}, variance by {variance_factor}: {excess}");
     }
 }
+// ANCHOR_END: c1_any_other_model_has_a_larger_bound
 
+// ANCHOR: c1_telescoping_changes_nothing
 // C1  -log p(x_{0:T}) / q(x_{1:T} | x_0), not telescoped: for the exact model it is -log p(x_0) on every single
 //     trajectory, and for any model its mean over trajectories is the sum of the telescoped terms.
 #[test]
 fn c1_telescoping_changes_nothing() {
     let chain = GaussianChain::new();
     for index in 0..200 {
-        let (x0, nats) = chain.untelescoped(EXACT, index);
-        assert_close(nats, -log_density(x0, chain.m, chain.s * chain.s), 1e-10);
+        let x = chain.any_trajectory(index);
+        assert_close(chain.untelescoped(EXACT, &x), -log_density(x[0], chain.m, chain.s * chain.s), 1e-10);
     }
     let model = Model { mean_error: 0.05, variance_factor: 1.3 };
-    let nats: Vec<f64> = (0..20_000).map(|index| chain.untelescoped(model, index).1).collect();
+    let nats: Vec<f64> = (0..20_000).map(|index| chain.untelescoped(model, &chain.any_trajectory(index))).collect();
     assert_expectation(&nats, chain.bound(model));
 }
+// ANCHOR_END: c1_telescoping_changes_nothing
+
+// ANCHOR: c1_telescoping_holds_on_every_trajectory
+// C1  log q(x_T | x_0) - log p(x_T) + sum_{t>=2} [log q(x_{t-1} | x_t, x_0) - log p(x_{t-1} | x_t)] - log p(x_0 | x_1)
+//     is the untelescoped sum on every single trajectory, whatever the model: Bayes' rule knows no average.
+#[test]
+fn c1_telescoping_holds_on_every_trajectory() {
+    let chain = GaussianChain::new();
+    for model in [EXACT, Model { mean_error: 0.05, variance_factor: 1.3 }] {
+        for index in 0..200 {
+            let x = chain.any_trajectory(index);
+            assert_close(chain.telescoped(model, &x), chain.untelescoped(model, &x), 1e-10);
+        }
+    }
+}
+// ANCHOR_END: c1_telescoping_holds_on_every_trajectory
+
+// ANCHOR: c1_the_likelihood_is_a_mean_over_trajectories
+// C1  p(x_0) = E[p(x_{0:T}) / q(x_{1:T} | x_0)] over trajectories of q from x_0; and by Jensen's inequality the mean of
+//     -log of that ratio, the bound, lies above -log p(x_0).
+#[test]
+fn c1_the_likelihood_is_a_mean_over_trajectories() {
+    let (chain, model) = (GaussianChain::new(), Model { mean_error: 0.02, variance_factor: 1.1 });
+    let steps = chain.schedule.steps();
+    // p(x_0) of the model: every step back is a straight line plus Gaussian noise, so all that it leads to is Gaussian
+    let (mut mean, mut variance) = chain.marginal(steps);
+    for i in (1..=steps).rev() {
+        let (offset, added) = chain.reverse(model, i, 0.0);
+        let slope = chain.reverse(model, i, 1.0).0 - offset;
+        (mean, variance) = (offset + slope * mean, slope * slope * variance + added);
+    }
+    for x0 in [-0.5, 0.3, 1.0] {
+        let log_p = log_density(x0, mean, variance);
+        let nats = |index| chain.untelescoped(model, &chain.trajectory(x0, &normal(9, Purpose::Test, 0, index, steps)));
+        let nats: Vec<f64> = (0..20_000).map(nats).collect();
+        let ratios: Vec<f64> = nats.iter().map(|nats| (-nats).exp()).collect();
+        assert_expectation(&ratios, log_p.exp());
+        let (bound, error) = mean_and_error(&nats);
+        assert!(bound - 5.0 * error > -log_p, "x_0 = {x0}: {bound} +- {error} is no bound for {}", -log_p);
+    }
+}
+// ANCHOR_END: c1_the_likelihood_is_a_mean_over_trajectories
+
+// ANCHOR: c1_the_excess_is_the_divergence_of_every_step_back
+// C1  bound - entropy of the data = KL(q(x_T) || p(x_T)) + sum_{t>=1} E KL(q(x_{t-1} | x_t) || p(x_{t-1} | x_t)):
+//     what a model pays, step by step, for not being the exact one (here the first part is 0)
+#[test]
+fn c1_the_excess_is_the_divergence_of_every_step_back() {
+    let chain = GaussianChain::new();
+    for (mean_error, variance_factor) in [(0.0, 1.0), (0.01, 1.0), (0.0, 0.95), (0.1, 0.5), (0.3, 2.0)] {
+        let model = Model { mean_error, variance_factor };
+        let divergence = |i: usize| {
+            // the same for every x_i: both means have the same slope
+            let ((m1, v1), (m2, v2)) = (chain.reverse(EXACT, i, 0.7), chain.reverse(model, i, 0.7));
+            kl(m1, v1.ln(), m2, v2.ln())
+        };
+        let excess: f64 = (1..=chain.schedule.steps()).map(divergence).sum();
+        assert_close(chain.bound(model) - chain.entropy(), excess, 1e-11);
+    }
+}
+// ANCHOR_END: c1_the_excess_is_the_divergence_of_every_step_back
+
+// ANCHOR: c1_two_steps_by_hand
+// C1  numbers to check by hand: data N(0, 1), beta_1 = 0.36, beta_2 = 0.75; the exact steps back are N(sqrt(1 - beta) x, beta)
+#[test]
+fn c1_two_steps_by_hand() {
+    let chain = GaussianChain { m: 0.0, s: 1.0, schedule: DiscreteSchedule::from_betas(vec![0.36, 0.75]) };
+    for (i, beta) in [(1, 0.36_f64), (2, 0.75)] {
+        let (mean, variance) = chain.reverse(EXACT, i, 1.0);
+        assert_close(mean, (1.0 - beta).sqrt(), 1e-14);
+        assert_close(variance, beta, 1e-14);
+    }
+    let log_2_pi_e = (2.0 * PI).ln() + 1.0;
+    let by_hand = [0.5 * (log_2_pi_e + 0.36_f64.ln()), 0.5 * (7.0_f64 / 3.0).ln(), -0.5 * 0.84_f64.ln()];
+    assert_all_close(&chain.terms(EXACT), &by_hand, 1e-14);
+    assert_all_close(&by_hand, &[0.9081, 0.4236, 0.0872], 5e-5);
+    assert_close(chain.bound(EXACT), 0.5 * log_2_pi_e, 1e-14);
+}
+// ANCHOR_END: c1_two_steps_by_hand
 
 proptest! {
+    // ANCHOR: c1_the_mean_of_logs_is_at_most_the_log_of_the_mean
+    // C1  Jensen's inequality for the logarithm: E log X <= log E X, for any positive X
+    #[test]
+    fn c1_the_mean_of_logs_is_at_most_the_log_of_the_mean(
+        outcomes in proptest::collection::vec((0.01..1.0, 1e-3..1e3), 1..20),
+    ) {
+        let total: f64 = outcomes.iter().map(|(weight, _)| weight).sum();
+        let mean = |f: fn(f64) -> f64| outcomes.iter().map(|&(weight, x)| weight / total * f(x)).sum::<f64>();
+        prop_assert!(mean(f64::ln) <= mean(|x| x).ln() + 1e-12);
+    }
+    // ANCHOR_END: c1_the_mean_of_logs_is_at_most_the_log_of_the_mean
+
+    // ANCHOR: c2_divergence_of_any_distributions_is_not_negative
+    // C2  KL(p || q) = sum_x p(x) log p(x) / q(x) >= 0 for any two distributions, and 0 for equal ones
+    #[test]
+    fn c2_divergence_of_any_distributions_is_not_negative(
+        shares in proptest::collection::vec((1e-6..1.0, 1e-6..1.0), 1..20),
+    ) {
+        let normalised = |shares: Vec<f64>| {
+            let total: f64 = shares.iter().sum();
+            shares.into_iter().map(|share| share / total).collect::<Vec<f64>>()
+        };
+        let (p, q): (Vec<f64>, Vec<f64>) = shares.into_iter().unzip();
+        let (p, q) = (normalised(p), normalised(q));
+        let divergence = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+        prop_assert!(divergence(&p, &q) >= -1e-14 && divergence(&q, &p) >= -1e-14);
+        prop_assert_eq!(divergence(&p, &p), 0.0);
+    }
+    // ANCHOR_END: c2_divergence_of_any_distributions_is_not_negative
+
+    // ANCHOR: c2_divergence_is_zero_only_between_equals
     // C2  KL(N(m1, v1) || N(m2, v2)) = 1/2 (log v2/v1 + v1/v2 - 1 + (m1 - m2)^2 / v2) >= 0, and 0 only if they are equal
     #[test]
     fn c2_divergence_is_zero_only_between_equals(m1 in -3.0..3.0, v1 in -5.0..5.0, m2 in -3.0..3.0, v2 in -5.0..5.0) {
@@ -148,7 +302,9 @@ proptest! {
         let by_definition = 0.5 * (v2 - v1 + f64::exp(v1 - v2) - 1.0 + f64::powi(m1 - m2, 2) / f64::exp(v2));
         assert_close(kl(m1, v1, m2, v2), by_definition, 1e-12);
     }
+    // ANCHOR_END: c2_divergence_is_zero_only_between_equals
 
+    // ANCHOR: c5_targets_convert_into_one_another
     // C5  eps -> x_0 -> v -> eps: each target says the same as the others
     #[test]
     fn c5_targets_convert_into_one_another(x0 in -1.0..1.0, eps in -4.0..4.0, t in 1e-3..0.999) {
@@ -163,7 +319,9 @@ proptest! {
             assert_all_close(&target.to_v(&said, &x_t, &levels).to_f64(), &v.to_f64(), 1e-9);
         }
     }
+    // ANCHOR_END: c5_targets_convert_into_one_another
 
+    // ANCHOR: c5_errors_of_the_targets_differ_by_powers_of_snr
     // C5  ||eps - eps_hat||^2 = SNR ||x_0 - x_hat_0||^2    and    ||v - v_hat||^2 = (SNR + 1) ||x_0 - x_hat_0||^2
     #[test]
     fn c5_errors_of_the_targets_differ_by_powers_of_snr(x0 in -1.0..1.0, eps in -4.0..4.0, x0_hat in -1.0..1.0, t in 0.01..0.99) {
@@ -175,7 +333,9 @@ proptest! {
         assert_close(simple(Target::Eps) / snr, of_x0, 1e-9);
         assert_close(simple(Target::V) / (snr + 1.0), of_x0, 1e-9);
     }
+    // ANCHOR_END: c5_errors_of_the_targets_differ_by_powers_of_snr
 
+    // ANCHOR: c5_a_weighting_means_the_same_for_every_target
     // C5  written for x_0 the weights are SNR, max(SNR, 1), min(SNR, gamma): the same loss whatever is predicted
     #[test]
     fn c5_a_weighting_means_the_same_for_every_target(x0 in -1.0..1.0, eps in -4.0..4.0, x0_hat in -1.0..1.0, t in 0.01..0.99) {
@@ -195,8 +355,116 @@ proptest! {
         let simple = loss_of_estimate(&schedule, t, x0, eps, x0_hat, Target::Eps, Weighting::Simple);
         assert_close(simple, snr * squared, 1e-8);
     }
+    // ANCHOR_END: c5_a_weighting_means_the_same_for_every_target
+
+    // ANCHOR: c5_v_is_the_velocity_along_the_angle
+    // C5  with alpha = cos(phi) and sigma = sin(phi), v is the derivative of x_t with respect to phi, and (x_t, v) is
+    //     (x_0, eps) turned by phi
+    #[test]
+    fn c5_v_is_the_velocity_along_the_angle(x0 in -1.0..1.0, eps in -4.0..4.0, phi in 0.0..1.57) {
+        let one = |x: f64| tensor([1, 1, 1, 1], &[x]);
+        let levels = |phi: f64| Levels { alpha: one(phi.cos()), sigma: one(phi.sin()) };
+        let x_t = |phi: f64| q_sample(&one(x0), &one(eps), &levels(phi)).item();
+        let v = Target::V.of(&one(x0), &one(eps), &levels(phi)).item();
+        let h = 1e-5;
+        assert_close(v, (x_t(phi + h) - x_t(phi - h)) / (2.0 * h), 1e-8);
+        assert_close(v * v + x_t(phi) * x_t(phi), x0 * x0 + eps * eps, 1e-12);
+    }
+    // ANCHOR_END: c5_v_is_the_velocity_along_the_angle
+
+    // ANCHOR: c5_an_error_of_v_is_never_magnified
+    // C5  an error d of v_hat is an error -sigma d of x_hat_0 and alpha d of eps_hat: never magnified. An error d of
+    //     eps_hat is an error -(sigma / alpha) d of x_hat_0; one of x_hat_0 is an error -(alpha / sigma) d of eps_hat
+    #[test]
+    fn c5_an_error_of_v_is_never_magnified(x0 in -1.0..1.0, eps in -4.0..4.0, d in -1.0..1.0, t in 0.01..0.99) {
+        let schedule = ScheduleConfig::Cosine.build();
+        let (alpha, sigma) = (schedule.alpha(t), schedule.sigma(t));
+        let one = |x: f64| tensor([1, 1, 1, 1], &[x]);
+        let levels = Levels::at(&schedule, &[t], DType::F64);
+        let x_t = q_sample(&one(x0), &one(eps), &levels);
+        for (target, of_x0, of_eps) in [
+            (Target::Eps, -sigma / alpha, 1.0),
+            (Target::X0, 1.0, -alpha / sigma),
+            (Target::V, -sigma, alpha),
+        ] {
+            let said = &target.of(&one(x0), &one(eps), &levels) + &one(d);
+            assert_close(target.to_x0(&said, &x_t, &levels).item() - x0, of_x0 * d, 1e-9);
+            assert_close(target.to_eps(&said, &x_t, &levels).item() - eps, of_eps * d, 1e-9);
+        }
+    }
+    // ANCHOR_END: c5_an_error_of_v_is_never_magnified
+
+    // ANCHOR: c4_a_squared_error_splits
+    // C4  E (y - f(x))^2 = E (y - E[y|x])^2 + E (E[y|x] - f(x))^2 for every f: here of three values of x and four of y,
+    //     which occur together with any probabilities
+    #[test]
+    fn c4_a_squared_error_splits(
+        joint in prop::array::uniform12(0.01..1.0),
+        y in prop::array::uniform4(-3.0..3.0),
+        f in prop::array::uniform3(-3.0..3.0),
+    ) {
+        let total: f64 = joint.iter().sum();
+        let expectation = |of: &dyn Fn(usize, usize) -> f64| -> f64 {
+            joint.iter().enumerate().map(|(k, p)| p / total * of(k / 4, k % 4)).sum()
+        };
+        let given: Vec<f64> = joint
+            .chunks(4)
+            .map(|p| p.iter().zip(y).map(|(p, y)| p * y).sum::<f64>() / p.iter().sum::<f64>())
+            .collect();
+        let whole = expectation(&|i, j| f64::powi(y[j] - f[i], 2));
+        let unknowable = expectation(&|i, j| f64::powi(y[j] - given[i], 2));
+        let missed = expectation(&|i, _| f64::powi(given[i] - f[i], 2));
+        assert_close(whole, unknowable + missed, 1e-12);
+    }
+    // ANCHOR_END: c4_a_squared_error_splits
+
+    // ANCHOR: c4_the_score_says_what_to_expect
+    // C4  Tweedie: E[eps|x_t] = -sigma d/dx log p(x_t), and E[x_0|x_t] = (x_t + sigma^2 d/dx log p(x_t)) / alpha, for
+    //     any data: here five points with any weights, the left sides by Bayes' rule, the right sides by a difference
+    //     quotient of log p
+    #[test]
+    fn c4_the_score_says_what_to_expect(
+        points in prop::array::uniform5(-1.0..1.0),
+        weights in prop::array::uniform5(0.1..1.0),
+        t in 0.2..0.95,
+        x in -2.0..2.0,
+    ) {
+        let schedule = ScheduleConfig::Cosine.build();
+        let (alpha, sigma) = (schedule.alpha(t), schedule.sigma(t));
+        let joint = |x: f64, k: usize| weights[k] * log_density(x, alpha * points[k], sigma * sigma).exp();
+        let p = |x: f64| (0..5).map(|k| joint(x, k)).sum::<f64>();
+        let expected = |of: &dyn Fn(usize) -> f64| (0..5).map(|k| joint(x, k) / p(x) * of(k)).sum::<f64>();
+        let h = 1e-5;
+        let score = (p(x + h).ln() - p(x - h).ln()) / (2.0 * h);
+        assert_close(expected(&|k| (x - alpha * points[k]) / sigma), -sigma * score, 1e-6);
+        assert_close(expected(&|k| points[k]), (x + sigma * sigma * score) / alpha, 1e-5);
+    }
+    // ANCHOR_END: c4_the_score_says_what_to_expect
 }
 
+// ANCHOR: c5_v_by_hand
+// C5  the numbers of the book: alpha = 0.8, sigma = 0.6, x_0 = 1, eps = -0.5
+#[test]
+fn c5_v_by_hand() {
+    let one = |x: f64| tensor([1, 1, 1, 1], &[x]);
+    let levels = Levels { alpha: one(0.8), sigma: one(0.6) };
+    let x_t = q_sample(&one(1.0), &one(-0.5), &levels);
+    let v = Target::V.of(&one(1.0), &one(-0.5), &levels);
+    assert_close(x_t.item(), 0.5, 1e-12);
+    assert_close(v.item(), -1.0, 1e-12);
+    assert_close(Target::V.to_x0(&v, &x_t, &levels).item(), 1.0, 1e-12);
+    assert_close(Target::V.to_eps(&v, &x_t, &levels).item(), -0.5, 1e-12);
+    // the image taken for 0.8045: its squared error, and that of the noise and of v
+    let x0_hat = one(0.8045);
+    let eps_hat = Target::X0.to_eps(&x0_hat, &x_t, &levels);
+    for (target, squared) in [(Target::X0, 0.0382), (Target::Eps, 0.0679), (Target::V, 0.1062)] {
+        let off = target.of(&x0_hat, &eps_hat, &levels).item() - target.of(&one(1.0), &one(-0.5), &levels).item();
+        assert!((off * off - squared).abs() < 5e-5);
+    }
+}
+// ANCHOR_END: c5_v_by_hand
+
+// ANCHOR: loss_of_estimate
 /// The loss of one number whose image is estimated as `x0_hat`, by a model that says so in terms of `target`.
 fn loss_of_estimate(
     schedule: &DiscreteSchedule,
@@ -214,7 +482,21 @@ fn loss_of_estimate(
     let prediction = target.of(&one(x0_hat), &eps_hat, &levels);
     loss(&prediction, &one(x0), &one(eps), &[t], schedule, target, weighting).mean.item()
 }
+// ANCHOR_END: loss_of_estimate
 
+// ANCHOR: c2_two_divergences_by_hand
+// C2  numbers to check by hand: KL(N(0, 1) || N(1, 4)) and, not the same, KL(N(1, 4) || N(0, 1))
+#[test]
+fn c2_two_divergences_by_hand() {
+    let two_ln_2 = 4.0_f64.ln();
+    assert_close(kl(0.0, 0.0, 1.0, two_ln_2), 0.5 * (two_ln_2 - 0.5), 1e-15);
+    assert_close(kl(1.0, two_ln_2, 0.0, 0.0), 0.5 * (4.0 - two_ln_2), 1e-15);
+    assert_close(kl(0.0, 0.0, 1.0, two_ln_2), 0.4431, 5e-5);
+    assert_close(kl(1.0, two_ln_2, 0.0, 0.0), 1.3069, 5e-5);
+}
+// ANCHOR_END: c2_two_divergences_by_hand
+
+// ANCHOR: c2_divergence_is_an_expected_log_ratio
 // C2, by drawing: KL(p || q) = E_p[log p - log q]
 #[test]
 fn c2_divergence_is_an_expected_log_ratio() {
@@ -228,7 +510,9 @@ fn c2_divergence_is_an_expected_log_ratio() {
         assert_expectation(&samples, kl(m1, v1, m2, v2));
     }
 }
+// ANCHOR_END: c2_divergence_is_an_expected_log_ratio
 
+// ANCHOR: c3_the_term_of_the_bound_is_a_weighted_error_of_the_noise
 // C3  for Sigma = sigma_t^2 I:  KL(N(mu_tilde, sigma_t^2) || N(mu_theta, sigma_t^2)) = ||mu_tilde - mu_theta||^2 / (2 sigma_t^2)
 //                                          = beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha_bar_t)) ||eps - eps_theta||^2
 #[test]
@@ -251,7 +535,69 @@ fn c3_the_term_of_the_bound_is_a_weighted_error_of_the_noise() {
         }
     }
 }
+// ANCHOR_END: c3_the_term_of_the_bound_is_a_weighted_error_of_the_noise
 
+// ANCHOR: c3_two_steps_by_hand
+// C3  the numbers of the book: beta_1 = 0.36, beta_2 = 0.75, x_0 = 1, x_2 = 1.1; the network takes the noise for 0.5
+#[test]
+fn c3_two_steps_by_hand() {
+    let schedule = DiscreteSchedule::from_betas(vec![0.36, 0.75]);
+    let (x_t, eps, eps_theta) = (1.1, 0.7 / f64::sqrt(0.84), 0.5);
+    let mu_tilde = mean_from_eps(&schedule, 2, x_t, eps);
+    let mu_theta = mean_from_eps(&schedule, 2, x_t, eps_theta);
+    assert_close(mu_tilde, 0.95, 1e-12);
+    assert!((eps - 0.7638).abs() < 5e-5 && (mu_theta - 1.3817).abs() < 5e-5);
+    assert_close(bound_weight(&schedule, 2, 0.75), 25.0 / 14.0, 1e-12);
+    assert_close(bound_weight(&schedule, 2, 9.0 / 28.0), 25.0 / 6.0, 1e-12);
+    assert!(((mu_tilde - mu_theta).powi(2) / 1.5 - 0.1242).abs() < 5e-5);
+    assert!((25.0 / 14.0 * (eps - eps_theta).powi(2) - 0.1242).abs() < 5e-5);
+}
+// ANCHOR_END: c3_two_steps_by_hand
+
+// ANCHOR: c3_the_constant_is_what_the_variances_cost
+// C3  with another variance than the posterior's a constant is added, 1/2 (log(sigma_t^2 / beta_tilde_t) +
+//     beta_tilde_t / sigma_t^2 - 1): it holds no parameter of the mean, and is 0 only for sigma_t^2 = beta_tilde_t
+#[test]
+fn c3_the_constant_is_what_the_variances_cost() {
+    let schedule = DiscreteSchedule::linear(1000);
+    for i in 2..=schedule.steps() {
+        let q = Posterior::of_step(&schedule, i);
+        let [mu_tilde, z] = normal(9, Purpose::Test, i as u64, 0, 2).try_into().unwrap();
+        for gamma in [0.0, 0.3, 1.0] {
+            let variance = q.variance_between(gamma);
+            let mu_theta = mu_tilde + variance.sqrt() * z;
+            let of_the_means = (mu_tilde - mu_theta).powi(2) / (2.0 * variance);
+            let constant = kl(mu_tilde, q.variance.ln(), mu_theta, variance.ln()) - of_the_means;
+            let ratio = q.variance / variance;
+            assert_close(constant, 0.5 * (-ratio.ln() + ratio - 1.0), 1e-10);
+            // towards the end of the chain the two variances are all but equal
+            assert!(i > 100 || (constant > 1e-6) == (gamma > 0.0), "step {i}, gamma {gamma}: {constant}");
+        }
+    }
+}
+// ANCHOR_END: c3_the_constant_is_what_the_variances_cost
+
+// ANCHOR: c3_the_weight_is_a_fall_of_the_signal_to_noise_ratio
+// C3  for sigma_t^2 = beta_tilde_t the weight is (SNR_{t-1} / SNR_t - 1) / 2, and the term of the bound, written for
+//     x_0, is (SNR_{t-1} - SNR_t) / 2 ||x_0 - x_hat_0||^2: half of what the step takes from the signal-to-noise ratio
+#[test]
+fn c3_the_weight_is_a_fall_of_the_signal_to_noise_ratio() {
+    for config in [ScheduleConfig::Linear, ScheduleConfig::Cosine] {
+        let schedule = config.build();
+        let snr = |i: usize| schedule.alpha_bars()[i] / (1.0 - schedule.alpha_bars()[i]);
+        for i in 2..=schedule.steps() {
+            let [x0, x_t, x0_hat] = normal(10, Purpose::Test, i as u64, 0, 3).try_into().unwrap();
+            let q = Posterior::of_step(&schedule, i);
+            let weight = bound_weight(&schedule, i, q.variance);
+            assert_close(weight, 0.5 * (snr(i - 1) / snr(i) - 1.0), 1e-9);
+            let of_the_means = (q.mean_of(x0, x_t) - q.mean_of(x0_hat, x_t)).powi(2) / (2.0 * q.variance);
+            assert_close(of_the_means, 0.5 * (snr(i - 1) - snr(i)) * (x0 - x0_hat).powi(2), 1e-9);
+        }
+    }
+}
+// ANCHOR_END: c3_the_weight_is_a_fall_of_the_signal_to_noise_ratio
+
+// ANCHOR: c4_gradient_is_that_of_the_bound_without_its_weight
 // C4  L_simple = E ||eps - eps_theta||^2 is C3 with its weight dropped: at every t the gradients differ by that weight
 #[test]
 fn c4_gradient_is_that_of_the_bound_without_its_weight() {
@@ -274,7 +620,9 @@ fn c4_gradient_is_that_of_the_bound_without_its_weight() {
         assert_all_close(&gradient(&simple), &unweighted, 1e-9);
     }
 }
+// ANCHOR_END: c4_gradient_is_that_of_the_bound_without_its_weight
 
+// ANCHOR: c4_the_minimiser_is_the_score
 // C4  the minimiser of L_simple is eps*(x_t) = E[eps | x_t] = -sigma_t grad log p(x_t), the score up to its factor.
 // For a mixture of two Gaussians in the plane, whose p(x_t) is known: the error eps - eps*(x_t) is uncorrelated with every
 // function f of x_t, so that eps* + f has the larger loss, by exactly E f^2.
@@ -332,7 +680,84 @@ fn c4_the_minimiser_is_the_score() {
         assert!(squared.iter().sum::<f64>() / n as f64 > 1e-3);
     }
 }
+// ANCHOR_END: c4_the_minimiser_is_the_score
 
+// ANCHOR: c4_denoising_score_matching_differs_by_a_constant
+// C4  denoising score matching: E (s(x_t) - d/dx log q(x_t|x_0))^2 - E (s(x_t) - d/dx log p(x_t))^2 is the same number
+//     for every s. The data are -1 and 1, each half of the time; the expectations are sums over a grid.
+#[test]
+fn c4_denoising_score_matching_differs_by_a_constant() {
+    let (alpha, variance, h) = (0.8, 0.36, 0.01);
+    let difference = |s: fn(f64) -> f64| -> f64 {
+        let at = |x: f64| {
+            let joint = [-1.0, 1.0].map(|x0| 0.5 * log_density(x, alpha * x0, variance).exp());
+            let slopes = [-1.0, 1.0].map(|x0| (alpha * x0 - x) / variance);
+            let p = joint[0] + joint[1];
+            let score = (joint[0] * slopes[0] + joint[1] * slopes[1]) / p;
+            let of_the_slopes = joint[0] * (s(x) - slopes[0]).powi(2) + joint[1] * (s(x) - slopes[1]).powi(2);
+            of_the_slopes - p * (s(x) - score).powi(2)
+        };
+        (-600..=600).map(|k| h * at(h * f64::from(k))).sum()
+    };
+    let constant = difference(|_| 0.0);
+    for s in [|_| 3.0, |x: f64| -x, |x: f64| (2.0 * x).sin(), |x: f64| x.powi(3) - 1.0] {
+        assert_close(difference(s), constant, 1e-12);
+    }
+    // the least denoising loss, in units of eps: what is left even when s is the score
+    assert!((0.1..0.9).contains(&(variance * constant)));
+}
+// ANCHOR_END: c4_denoising_score_matching_differs_by_a_constant
+
+// ANCHOR: c4_two_points_are_told_apart_by_a_hyperbolic_tangent
+// C4  data that are -1 or 1, each half of the time: E[x_0|x_t] = tanh(alpha x_t / sigma^2)
+#[test]
+fn c4_two_points_are_told_apart_by_a_hyperbolic_tangent() {
+    let (alpha, sigma) = (0.8, 0.6);
+    let p = Mixture::around(&[vec![-1.0], vec![1.0]], 0.0).noised(alpha, sigma);
+    let x0_hat = |x: f64| (x + sigma * sigma * p.score(&[x])[0]) / alpha;
+    for x in [-3.0, -0.5, 0.0, 0.01, 0.5, 1.0, 4.0] {
+        assert_close(x0_hat(x), f64::tanh(alpha * x / (sigma * sigma)), 1e-12);
+    }
+    // the numbers of the book
+    assert!((x0_hat(0.5) - 0.8045).abs() < 5e-5);
+    assert!((p.score(&[0.5])[0] - 0.3988).abs() < 5e-5);
+    assert!((-sigma * p.score(&[0.5])[0] + 0.2393).abs() < 5e-5);
+}
+// ANCHOR_END: c4_two_points_are_told_apart_by_a_hyperbolic_tangent
+
+// ANCHOR: c4_the_least_loss_is_not_zero
+// C4  the least L_simple at time t is not 0: it is 1 - sigma_t^2 E ||grad log p(x_t)||^2 / D, the mean square of the
+//     noise less that of what can be known of it. For N(m, s^2 I) it is alpha^2 s^2 / (alpha^2 s^2 + sigma^2).
+#[test]
+fn c4_the_least_loss_is_not_zero() {
+    let (schedule, n, s) = (ScheduleConfig::Linear.build(), 5000, 0.5);
+    for (data, closed_form) in [(Mixture::gaussian(&[0.3, -0.4], s), true), (Mixture::two_moons(), false)] {
+        for t in [0.02, 0.2, 0.5] {
+            let (alpha, sigma) = (schedule.alpha(t), schedule.sigma(t));
+            let x0: Vec<f64> = (0..n).flat_map(|i| data.sample(11, i)).collect();
+            let shape = [n as usize, 1, 1, 2];
+            let (x0, eps) = (tensor(shape, &x0), tensor(shape, &normal(11, Purpose::Test, 3, 0, 2 * n as usize)));
+            let times = vec![t; n as usize];
+            let x_t = q_sample(&x0, &eps, &Levels::at(&schedule, &times, DType::F64));
+            let best = Exact { data: data.clone(), schedule: &schedule }.predict(&x_t, &times, &None);
+            let least = loss(&best, &x0, &eps, &times, &schedule, Target::Eps, Weighting::Simple).per_sample;
+
+            let noised = data.noised(alpha, sigma);
+            let points = x_t.to_f64();
+            let known =
+                points.chunks(2).map(|x| noised.score(x).iter().map(|g| sigma * sigma * g * g / 2.0).sum::<f64>());
+            let off: Vec<f64> = least.iter().zip(known).map(|(loss, known)| loss - (1.0 - known)).collect();
+            assert_expectation(&off, 0.0);
+            if closed_form {
+                let signal = alpha * alpha * s * s;
+                assert_expectation(&least, signal / (signal + sigma * sigma));
+            }
+        }
+    }
+}
+// ANCHOR_END: c4_the_least_loss_is_not_zero
+
+// ANCHOR: c4_each_sample_has_its_own_time_and_loss
 // C4  one time, one image, one loss per sample: the mean is over the batch, and each sample's loss is its own
 #[test]
 fn c4_each_sample_has_its_own_time_and_loss() {
@@ -350,7 +775,9 @@ fn c4_each_sample_has_its_own_time_and_loss() {
     }
     assert_close(all.mean.item(), all.per_sample.iter().sum::<f64>() / 3.0, 1e-14);
 }
+// ANCHOR_END: c4_each_sample_has_its_own_time_and_loss
 
+// ANCHOR: c6_probabilities_of_all_levels_sum_to_one
 // C6  the 256 probabilities of a pixel under the discretised Gaussian sum to 1, whatever its mean and deviation
 #[test]
 fn c6_probabilities_of_all_levels_sum_to_one() {
@@ -361,7 +788,9 @@ fn c6_probabilities_of_all_levels_sum_to_one() {
         }
     }
 }
+// ANCHOR_END: c6_probabilities_of_all_levels_sum_to_one
 
+// ANCHOR: c6_probability_is_the_mass_of_the_bin
 // C6  p(level) = int from x - 1/255 to x + 1/255 of N(x_0; mean, std^2) (DDPM eq. 13), integrated numerically
 #[test]
 fn c6_probability_is_the_mass_of_the_bin() {
@@ -377,7 +806,9 @@ fn c6_probability_is_the_mass_of_the_bin() {
     assert_close(discretised_log_probability(255, 3.0, 0.1), 0.0, 1e-12);
     assert_close(discretised_log_probability(0, -3.0, 0.1), 0.0, 1e-12);
 }
+// ANCHOR_END: c6_probability_is_the_mass_of_the_bin
 
+// ANCHOR: c6_normal_distribution_function
 // C6  the distribution function behind it, against tables: Phi(1), Phi(-3), Phi(-10)
 #[test]
 fn c6_normal_distribution_function() {
@@ -391,7 +822,9 @@ fn c6_normal_distribution_function() {
     }
     assert_close(normal_cdf(4.2) + normal_cdf(-4.2), 1.0, 1e-15);
 }
+// ANCHOR_END: c6_normal_distribution_function
 
+// ANCHOR: c6_bits_per_dimension_of_a_known_image
 // C6  the whole bound in bits per dimension: for an image that is always the same, known exactly, all of L_1 .. L_{T-1}
 //     is 0, L_T is next to nothing (DDPM section 4.1), and L_0 is the decoder's price for one level.
 #[test]
@@ -406,3 +839,4 @@ fn c6_bits_per_dimension_of_a_known_image() {
     // sqrt(beta_1) = 0.01 spans 2.55 half bins: -log2 of the mass within 1/2.55 deviations
     assert_close(bits, -(2.0 * normal_cdf(1.0 / 2.55) - 1.0).log2(), 1e-4);
 }
+// ANCHOR_END: c6_bits_per_dimension_of_a_known_image

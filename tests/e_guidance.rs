@@ -2,11 +2,12 @@
 
 mod closed_form;
 
-use closed_form::{Exact, Mixture, assert_all_close, assert_close, tensor};
+use closed_form::{assert_all_close, assert_close, mixture, tensor};
 use imagen::array::DType;
 use imagen::autograd::Tensor;
 use imagen::diffusion::{
-    ClassifierFree, Denoiser, Guided, Levels, Schedule, ScheduleConfig, Threshold, classifier_guided,
+    ClassifierFree, Component, Denoiser, Exact, Guided, Levels, Mixture, Schedule, ScheduleConfig, Threshold,
+    classifier_guided,
 };
 use imagen::random::{Purpose, normal};
 use proptest::collection::vec;
@@ -15,7 +16,7 @@ use std::cell::RefCell;
 
 /// Three classes, each a Gaussian.
 fn classes() -> Mixture {
-    Mixture { components: vec![(0.2, -0.8, 0.3), (0.5, 0.1, 0.2), (0.3, 0.7, 0.4)] }
+    mixture(&[(0.2, -0.8, 0.3), (0.5, 0.1, 0.2), (0.3, 0.7, 0.4)])
 }
 
 const POINTS: [f64; 7] = [-2.0, -0.9, -0.3, 0.0, 0.4, 1.1, 2.5];
@@ -25,16 +26,19 @@ const POINTS: [f64; 7] = [-2.0, -0.9, -0.3, 0.0, 0.4, 1.1, 2.5];
 fn classifier_gradient(schedule: &dyn Schedule, t: f64, y: usize) -> Tensor {
     let x = Tensor::leaf(tensor([7, 1, 1, 1], &POINTS).into_array());
     let joint: Vec<Tensor> = classes()
-        .noised(schedule, t)
+        .noised(schedule.alpha(t), schedule.sigma(t))
         .components
         .iter()
-        .map(|&(weight, mean, std)| &(&(&x + (-mean)).square() * (-0.5 / (std * std))).exp() * (weight / std))
+        .map(|Component { weight, mean, std }| {
+            &(&(&x + (-mean[0])).square() * (-0.5 / (std * std))).exp() * (weight / std)
+        })
         .collect();
     let evidence = &(&joint[0] + &joint[1]) + &joint[2];
     let log_p = (&joint[y] / &evidence).log().sum_all();
     Tensor::constant(log_p.backward().get(&x).unwrap().clone())
 }
 
+// ANCHOR: e1_exact_classifier_gives_the_conditional_score
 // E1  eps_hat = eps_theta - s sigma_t grad_{x_t} log p(y | x_t)
 // On a mixture with the exact classifier of noised images, s = 1 gives exactly the conditional score:
 // grad log p(x_t) + grad log p(y | x_t) = grad log p(x_t | y).
@@ -55,7 +59,9 @@ fn e1_exact_classifier_gives_the_conditional_score() {
         }
     }
 }
+// ANCHOR_END: e1_exact_classifier_gives_the_conditional_score
 
+// ANCHOR: e2_is_guidance_by_the_implicit_classifier
 // E2  eps_tilde = w eps(x_t, c) + (1 - w) eps(x_t): classifier guidance of strength w with the implicit classifier
 //     p(c | x_t), Bayes' rule applied to the two densities. On a mixture both are exact, so they are equal.
 #[test]
@@ -75,6 +81,7 @@ fn e2_is_guidance_by_the_implicit_classifier() {
         }
     }
 }
+// ANCHOR_END: e2_is_guidance_by_the_implicit_classifier
 
 /// A model that gives its condition back, and notes what it was asked.
 struct Echo {
@@ -105,13 +112,16 @@ fn e2_asks_only_for_what_it_needs() {
 }
 
 proptest! {
+    // ANCHOR: e2_is_linear_in_the_weight
     // E2  linear in w: eps_tilde(w) = eps(null) + w (eps(c) - eps(null)); and nothing happens if c says nothing
     #[test]
     fn e2_is_linear_in_the_weight(w in -2.0..20.0, c in -2.0..2.0, null in -2.0..2.0) {
         assert_close(echo(w, c, null).0, null + w * (c - null), 1e-12);
         assert_close(echo(w, c, c).0, c, 1e-13);
     }
+    // ANCHOR_END: e2_is_linear_in_the_weight
 
+    // ANCHOR: e3_static_clips
     // E3  static: clip x_hat_0 to [-1, 1]
     #[test]
     fn e3_static_clips(x in vec(-5.0..5.0, 12)) {
@@ -120,7 +130,9 @@ proptest! {
         prop_assert_eq!(clipped.to_f64(), expected);
         prop_assert_eq!(s, vec![1.0; 2]);
     }
+    // ANCHOR_END: e3_static_clips
 
+    // ANCHOR: e3_dynamic_is_within_range
     // E3  dynamic: per sample s = percentile p of |x_hat_0|; if s > 1 clip to [-s, s], divide by s.
     //     The result is in [-1, 1], signs stay, and the samples of a batch do not see each other.
     #[test]
@@ -137,7 +149,9 @@ proptest! {
         let (alone, _) = threshold.apply(&tensor([1, 3, 2, 2], &x[12..]));
         prop_assert_eq!(&result[12..], &alone.to_f64()[..]);
     }
+    // ANCHOR_END: e3_dynamic_is_within_range
 
+    // ANCHOR: e3_dynamic_is_the_identity_within_range
     // E3  s <= 1: a sample within range is left as it is
     #[test]
     fn e3_dynamic_is_the_identity_within_range(x in vec(-1.0..=1.0, 12), percentile in 0.1..100.0) {
@@ -145,6 +159,7 @@ proptest! {
         prop_assert_eq!(result.to_f64(), x);
         prop_assert_eq!(s, vec![1.0]);
     }
+    // ANCHOR_END: e3_dynamic_is_the_identity_within_range
 
     // E3  p = 100 %: s is the largest |x_hat_0|, nothing is clipped, only rescaled
     #[test]

@@ -3,13 +3,13 @@
 
 mod closed_form;
 
-use closed_form::{Exact, Mixture, assert_all_close};
+use closed_form::assert_all_close;
 use imagen::array::DType;
 use imagen::autograd::Tensor;
 use imagen::diffusion::gaussian::kl;
 use imagen::diffusion::{
-    DiscreteSchedule, Images, Levels, Posterior, Sampler, SamplerKind, Sampling, Schedule, ScheduleConfig, Target,
-    Threshold, q_sample,
+    DiscreteSchedule, Exact, Images, Levels, Mixture, Posterior, Sampler, SamplerKind, Sampling, Schedule,
+    ScheduleConfig, Target, Threshold, q_sample,
 };
 use safetensors::{Dtype, SafeTensors};
 use std::ops::ControlFlow;
@@ -51,6 +51,7 @@ fn at_every_step(schedule: &DiscreteSchedule, f: impl Fn(usize) -> f64) -> Vec<f
     (1..=schedule.steps()).map(f).collect()
 }
 
+// ANCHOR: a4_schedules
 // A4  betas, alpha_bar and lambda of both schedules, 1000 steps
 #[test]
 fn a4_schedules() {
@@ -63,7 +64,9 @@ fn a4_schedules() {
         assert_all_close(&log_snr, &golden.values(&format!("{name}.log_snr")), 1e-10);
     }
 }
+// ANCHOR_END: a4_schedules
 
+// ANCHOR: b2_posterior
 // B2  beta_tilde and the two coefficients of mu_tilde, in the discrete and in the continuous form
 #[test]
 fn b2_posterior() {
@@ -83,7 +86,9 @@ fn b2_posterior() {
         }
     }
 }
+// ANCHOR_END: b2_posterior
 
+// ANCHOR: a2_b2_c5_batches
 // A2, B2, C5  x_t, mu_tilde and v of a small batch
 #[test]
 fn a2_b2_c5_batches() {
@@ -103,7 +108,9 @@ fn a2_b2_c5_batches() {
         }
     }
 }
+// ANCHOR_END: a2_b2_c5_batches
 
+// ANCHOR: c2_divergence
 // C2  KL of Gaussians
 #[test]
 fn c2_divergence() {
@@ -112,27 +119,45 @@ fn c2_divergence() {
     let ours: Vec<f64> = (0..m1.len()).map(|k| kl(m1[k], v1[k], m2[k], v2[k])).collect();
     assert_all_close(&ours, &golden.values("kl.out"), 1e-12);
 }
+// ANCHOR_END: c2_divergence
 
-// D2  whole DDIM runs (eta = 0) on N(0.3, 0.5^2); the reference keeps its betas in f32, hence the tolerance
-#[test]
-fn d2_ddim_runs() {
+/// Whole runs of a sampler on N(0.3, 0.5^2), against those named so in the fixture. The reference keeps its betas in f32,
+/// hence the tolerance.
+fn assert_golden_runs(name: &str, sampler: SamplerKind) {
     let golden = Golden::load();
     let schedule = ScheduleConfig::Linear.build();
-    let model = Exact { data: Mixture::gaussian(0.3, 0.5), schedule: &schedule };
+    let model = Exact { data: Mixture::gaussian(&[0.3], 0.5), schedule: &schedule };
     for steps in [10, 50] {
-        let timesteps = golden.values(&format!("sampler.ddim_eta0_{steps}.timesteps"));
+        let timesteps = golden.values(&format!("sampler.{name}_{steps}.timesteps"));
         // index i of the reference's arrays is x_{i+1}; after the last step alpha_bar is 1
         let times: Vec<f64> = timesteps.iter().map(|index| (index + 1.0) / 1000.0).chain([0.0]).collect();
-        let settings = Sampling { steps, sampler: SamplerKind::Ddim { eta: 0.0 }, threshold: Threshold::None };
+        let settings = Sampling { steps, sampler, threshold: Threshold::None };
         let images = Images { size: [1, 3, 3], dtype: DType::F64, seeds: &[(0, 0), (0, 1)] };
         let sampler =
             Sampler { schedule: &schedule, denoiser: &model, target: Target::Eps, condition: &None, settings };
         let start = golden.tensor("sampler.start_noise");
         let x = sampler.sample_from(start, &times, &images, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert_all_close(&x.to_f64(), &golden.values(&format!("sampler.ddim_eta0_{steps}.out")), 1e-4);
+        assert_all_close(&x.to_f64(), &golden.values(&format!("sampler.{name}_{steps}.out")), 1e-4);
     }
 }
 
+// ANCHOR: d2_ddim_runs
+// D2  whole DDIM runs (eta = 0) of 10 and 50 steps, against diffusers
+#[test]
+fn d2_ddim_runs() {
+    assert_golden_runs("ddim_eta0", SamplerKind::Ddim { eta: 0.0 });
+}
+// ANCHOR_END: d2_ddim_runs
+
+// ANCHOR: d3_dpm_solver_runs
+// D3  whole runs of DPM-Solver++(2M) of 10 and 50 steps, against diffusers (midpoint form, last step of first order)
+#[test]
+fn d3_dpm_solver_runs() {
+    assert_golden_runs("dpmpp_2m", SamplerKind::DpmSolver {});
+}
+// ANCHOR_END: d3_dpm_solver_runs
+
+// ANCHOR: e3_thresholds
 // E3  static and dynamic thresholding at three percentiles, with s
 #[test]
 fn e3_thresholds() {
@@ -146,3 +171,4 @@ fn e3_thresholds() {
         assert_all_close(&result.to_f64(), &golden.values(&format!("threshold.dynamic_{share}")), 1e-12);
     }
 }
+// ANCHOR_END: e3_thresholds

@@ -71,6 +71,7 @@ fn h2_eigenvalues_of_a_known_matrix() {
     assert!(largest_difference(&Eigen::of(&a, d).values, &expected) < 1e-13);
 }
 
+// ANCHOR: h2_frechet_distance_agrees_with_scipy
 /// (H2) against scipy's matrix square root.
 #[test]
 fn h2_frechet_distance_agrees_with_scipy() {
@@ -86,6 +87,7 @@ fn h2_frechet_distance_agrees_with_scipy() {
     let found = frechet_distance(&a, &b);
     assert!((found - expected).abs() < 1e-9 * expected, "{found} instead of {expected}");
 }
+// ANCHOR_END: h2_frechet_distance_agrees_with_scipy
 
 /// (H2) is 0 between a distribution and itself; with fewer samples than dimensions, to the root of the rounding.
 #[test]
@@ -106,6 +108,7 @@ fn h2_frechet_distance_is_symmetric() {
     assert!(forth > 1.0 && (forth - back).abs() < 1e-11 * forth, "{forth} and {back}");
 }
 
+// ANCHOR: h2_frechet_distance_is_invariant_to_rotation
 /// (H2) does not change when one rotation turns both sets of features.
 #[test]
 fn h2_frechet_distance_is_invariant_to_rotation() {
@@ -123,7 +126,9 @@ fn h2_frechet_distance_is_invariant_to_rotation() {
     assert!((before - after).abs() < 1e-11 * before, "{before} and {after}");
     assert!((distance(&a, &rotate(&b)) - before).abs() > 0.01 * before, "turning one of them alone does change it");
 }
+// ANCHOR_END: h2_frechet_distance_is_invariant_to_rotation
 
+// ANCHOR: h2_frechet_distance_has_the_closed_form_in_one_dimension
 /// (H2) in one dimension is (m1 - m2)^2 + (s1 - s2)^2.
 #[test]
 fn h2_frechet_distance_has_the_closed_form_in_one_dimension() {
@@ -133,6 +138,7 @@ fn h2_frechet_distance_has_the_closed_form_in_one_dimension() {
         assert!((frechet_distance(&of(m1, s1), &of(m2, s2)) - expected).abs() < 1e-13);
     }
 }
+// ANCHOR_END: h2_frechet_distance_has_the_closed_form_in_one_dimension
 
 /// The moments are those of the definition: mean and covariance with n - 1.
 #[test]
@@ -141,6 +147,7 @@ fn h2_moments_of_three_points() {
     assert_eq!(moments, Moments { mean: vec![3.0, 4.0], covariance: vec![4.0, 6.0, 6.0, 12.0], n: 3 });
 }
 
+// ANCHOR: h2_bias_falls_as_one_over_the_sample_size
 /// Two samples of n from one N(0, 1) in d dimensions are not at distance 0, but at about (2 d + d (d + 1) / 2) / n: the
 /// means differ by 2 d / n, the covariances by |C1 - C2|^2 / 4 to lowest order. So distances of different n do not compare.
 #[test]
@@ -165,6 +172,7 @@ fn h2_bias_falls_as_one_over_the_sample_size() {
         assert!(bound < 0.2 * expected, "the bound says something");
     }
 }
+// ANCHOR_END: h2_bias_falls_as_one_over_the_sample_size
 
 /// d = 256, larger than any classifier here, takes a moment.
 #[test]

@@ -3,7 +3,7 @@
 use imagen::array::{Array, DType};
 use imagen::autograd::Gradients;
 use imagen::nn::{Fill, Init, Parameters, Weights};
-use imagen::optim::{Ema, LearningRate, Optimizer, OptimizerConfig, OptimizerError, clip, global_norm};
+use imagen::optim::{Adam, Ema, LearningRate, Optimizer, OptimizerConfig, OptimizerError, Sgd, clip, global_norm};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
@@ -101,30 +101,38 @@ fn assert_golden(toml: &str, golden: &str, tolerance: f64) {
     }
 }
 
+// ANCHOR: h1_sgd_with_momentum_is_pytorchs
 // H1  v = mu v + g,   p = p - lr v
 #[test]
 fn h1_sgd_with_momentum_is_pytorchs() {
     assert_golden(SGD, "sgd_momentum", 1e-9);
 }
+// ANCHOR_END: h1_sgd_with_momentum_is_pytorchs
 
+// ANCHOR: h1_adam_is_pytorchs
 // H1  p = p - lr m_hat / (sqrt(v_hat) + eps)
 #[test]
 fn h1_adam_is_pytorchs() {
     assert_golden(ADAM, "adam", 1e-9);
 }
+// ANCHOR_END: h1_adam_is_pytorchs
 
+// ANCHOR: h1_adamw_is_pytorchs
 // H1  p = (1 - lr lambda) p - lr m_hat / (sqrt(v_hat) + eps)
 #[test]
 fn h1_adamw_is_pytorchs() {
     assert_golden(ADAMW, "adamw", 1e-9);
 }
+// ANCHOR_END: h1_adamw_is_pytorchs
 
+// ANCHOR: h1_adafactor_is_optaxs
 // H1  u = g / sqrt(R C / mean(R)),   p = p - lr max(rms(p), 0.001) u / max(1, rms(u))
 // optax computes beta2 = 1 - t^-0.8 in f32 also for f64 parameters, which moves its results by up to 2e-9.
 #[test]
 fn h1_adafactor_is_optaxs() {
     assert_golden(ADAFACTOR, "adafactor_optax_lr1e-2_mindim4", 4e-9);
 }
+// ANCHOR_END: h1_adafactor_is_optaxs
 
 // The same, with numbers of optax whose decay_rate_fn was replaced by one in f64. With 3 as the least size, the
 // convolution [4, 3, 3, 3] is factored too, over its first and last axis.
@@ -141,6 +149,7 @@ fn h1_adafactor_is_optaxs_with_its_decay_in_f64() {
 }
 
 proptest! {
+    // ANCHOR: h1_adafactor_loses_nothing_of_a_second_moment_of_rank_one
     // H1  If g^2 = r c^T has rank one, R C / mean(R) is g^2 itself: the first update is the sign of g, whose root mean square
     // is 1 and is not clipped. So p moves by lr rms(p), in whichever order the large axes come.
     #[test]
@@ -167,7 +176,9 @@ proptest! {
         prop_assert_eq!(adafactor.state()["adafactor.row.p"].numel(), 8);
         prop_assert_eq!(adafactor.state()["adafactor.column.p"].numel(), 10);
     }
+    // ANCHOR_END: h1_adafactor_loses_nothing_of_a_second_moment_of_rank_one
 
+    // ANCHOR: h1_the_first_step_of_adam_is_the_sign_of_the_gradient
     // H1  At t = 1, m_hat = g and v_hat = g^2: p - lr g / (|g| + eps).
     #[test]
     fn h1_the_first_step_of_adam_is_the_sign_of_the_gradient(g in prop::collection::vec(-1e3..1e3f64, 1..20)) {
@@ -179,8 +190,10 @@ proptest! {
             prop_assert!((p + 0.01 * g.signum()).abs() <= 0.01 * 1.01e-6);
         }
     }
+    // ANCHOR_END: h1_the_first_step_of_adam_is_the_sign_of_the_gradient
 }
 
+// ANCHOR: h1_adamw_decays_weights_and_adam_with_an_l2_gradient_does_not
 // H1  AdamW takes lr lambda p off every parameter. As a gradient lambda p of |p|^2 / 2 the decay would be divided by sqrt(v_hat):
 // where the gradient outweighs it, the first step of Adam does not see it at all.
 #[test]
@@ -198,7 +211,9 @@ fn h1_adamw_decays_weights_and_adam_with_an_l2_gradient_does_not() {
     assert_all_close(&decay, &p.map(|p| -lr * lambda * p), 1e-15);
     assert_all_close(&after(ADAM, lambda), &adam, 1e-10);
 }
+// ANCHOR_END: h1_adamw_decays_weights_and_adam_with_an_l2_gradient_does_not
 
+// ANCHOR: h1_adam_does_not_depend_on_the_scale_of_the_gradient_and_sgd_does
 // The gradient's scale cancels in Adam, and only there: what distinguishes it from gradient descent.
 #[test]
 fn h1_adam_does_not_depend_on_the_scale_of_the_gradient_and_sgd_does() {
@@ -214,6 +229,7 @@ fn h1_adam_does_not_depend_on_the_scale_of_the_gradient_and_sgd_does() {
     let expected: Vec<f64> = after(SGD, 1.0).iter().map(|p| 100.0 * p).collect();
     assert_all_close(&after(SGD, 100.0), &expected, 1e-12);
 }
+// ANCHOR_END: h1_adam_does_not_depend_on_the_scale_of_the_gradient_and_sgd_does
 
 #[test]
 fn a_parameter_without_a_gradient_is_left_alone() {
@@ -327,6 +343,7 @@ fn wrong_settings_are_refused_by_name() {
     assert!(late.check().unwrap_err().to_string().starts_with("warmup is 11"));
 }
 
+// ANCHOR: h1_clipping_is_pytorchs
 // H1  |g| = sqrt(sum of all squares),   g = g min(1, max / (|g| + 1e-6))
 #[test]
 fn h1_clipping_is_pytorchs() {
@@ -339,7 +356,9 @@ fn h1_clipping_is_pytorchs() {
         assert_all_close(&clipped, &GOLDEN.tensors[&format!("clip_to_1.{}", param.name())].to_f64(), 1e-9);
     }
 }
+// ANCHOR_END: h1_clipping_is_pytorchs
 
+// ANCHOR: h1_clipping_caps_the_norm_and_leaves_the_direction
 #[test]
 fn h1_clipping_caps_the_norm_and_leaves_the_direction() {
     let parameters = start(DType::F64);
@@ -353,6 +372,7 @@ fn h1_clipping_caps_the_norm_and_leaves_the_direction() {
         assert_all_close(&direction(&after, capped), &direction(&before, norm), 1e-14);
     }
 }
+// ANCHOR_END: h1_clipping_caps_the_norm_and_leaves_the_direction
 
 #[test]
 fn h1_clipping_below_the_limit_changes_no_bit() {
@@ -379,6 +399,7 @@ fn a_gradient_that_is_no_number_is_reported_and_not_spread() {
     }
 }
 
+// ANCHOR: h1_warmup_and_cosine_are_optaxs
 // H1  lr = peak step / warmup, then end + (peak - end) (1 + cos(pi (step - warmup) / (total - warmup))) / 2
 #[test]
 fn h1_warmup_and_cosine_are_optaxs() {
@@ -390,6 +411,7 @@ fn h1_warmup_and_cosine_are_optaxs() {
         assert!((found - golden).abs() <= 1e-9 * golden, "step {step}: {found}, expected {golden}");
     }
 }
+// ANCHOR_END: h1_warmup_and_cosine_are_optaxs
 
 #[test]
 fn h1_a_schedule_without_warmup_or_without_decay_is_defined_everywhere() {
@@ -418,6 +440,7 @@ fn average(ema: impl Fn(&Parameters) -> Ema, xs: &[f64]) -> f64 {
 }
 
 proptest! {
+    // ANCHOR: h1_the_average_has_the_closed_form
     // H1  average_n = d^n x_0 + (1 - d) sum_k d^(n - k) x_k
     #[test]
     fn h1_the_average_has_the_closed_form(xs in prop::collection::vec(-5.0..5.0f64, 0..40), d in 0.0..0.9999f64) {
@@ -426,7 +449,9 @@ proptest! {
         let expected = d.powi(n) * 10.0 + (1.0 - d) * terms.sum::<f64>();
         assert_all_close(&[average(|p| Ema::new(p, d, false).unwrap(), &xs)], &[expected], 1e-12);
     }
+    // ANCHOR_END: h1_the_average_has_the_closed_form
 
+    // ANCHOR: h1_warmup_forgets_the_first_weights
     // H1  With warm-up d_k = (1 + k) / (10 + k) while that is below d. The weight of x_0 is then
     // prod_{k <= n} (1 + k) / (10 + k) = 10! (n + 1)! / (n + 10)!, and not d^n: it falls as n^-9.
     #[test]
@@ -436,6 +461,7 @@ proptest! {
         prop_assert!((found - expected).abs() <= 1e-12 * expected, "{found} {expected}");
         prop_assert!(n < 20 || found < 0.001 * 10.0 * 0.9999f64.powi(n as i32));
     }
+    // ANCHOR_END: h1_warmup_forgets_the_first_weights
 }
 
 #[test]
@@ -480,4 +506,160 @@ fn averages_saved_and_loaded_go_on_bit_for_bit_and_those_of_another_model_are_re
     let message = two.load(&other, 1).unwrap_err().to_string();
     assert!(message.contains("conv [4, 3, 3, 3] is missing") && message.contains("p is surplus"), "{message}");
     assert_bit_equal(two.values(), one.values());
+}
+
+/// Steps of a freshly made optimizer on f(p) = p' A p / 2, whose gradient is A p. Returns all p, the first included.
+fn way(mut optimizer: impl Optimizer, a: [[f64; 2]; 2], start: [f64; 2], lr: f64, steps: usize) -> Vec<[f64; 2]> {
+    let parameters = parameter(&start);
+    let mut way = vec![start];
+    for k in 0..steps {
+        let g = a.map(|row| row[0] * way[k][0] + row[1] * way[k][1]);
+        optimizer.step(&parameters, &gradients(&parameters, |_| g.to_vec(), 0), lr);
+        way.push(value(&parameters, "p").try_into().unwrap());
+    }
+    way
+}
+
+/// The symmetric matrix with these two curvatures, the first along (cos angle, sin angle), and the two directions.
+fn curved([first, second]: [f64; 2], angle: f64) -> ([[f64; 2]; 2], [[f64; 2]; 2]) {
+    let (s, c) = angle.sin_cos();
+    let mixed = (first - second) * s * c;
+    ([[first * c * c + second * s * s, mixed], [mixed, first * s * s + second * c * c]], [[c, s], [-s, c]])
+}
+
+fn dot(a: [f64; 2], b: [f64; 2]) -> f64 {
+    a[0] * b[0] + a[1] * b[1]
+}
+
+proptest! {
+    // ANCHOR: h1_gradient_descent_multiplies_each_direction_by_one_minus_rate_times_curvature
+    // H1  Along a direction of curvature c, k steps of gradient descent multiply p by (1 - lr c)^k. So p goes to 0 if and
+    // only if lr < 2 / L, L the largest curvature.
+    #[test]
+    fn h1_gradient_descent_multiplies_each_direction_by_one_minus_rate_times_curvature(
+        small in 0.1..1.0f64,
+        large in 1.0..10.0f64,
+        angle in 0.0..PI,
+        share in 0.05..1.5f64,
+    ) {
+        let (a, directions) = curved([small, large], angle);
+        let (lr, start) = (share * 2.0 / large, [0.7, -1.3]);
+        let way = way(Sgd::new(0.0), a, start, lr, 60);
+        for (direction, curvature) in directions.into_iter().zip([small, large]) {
+            for (k, p) in way.iter().enumerate() {
+                let expected = (1.0 - lr * curvature).powi(k as i32) * dot(start, direction);
+                // rounding of the fastest direction reaches the other
+                let largest = (1.0 - lr * large).abs().max(1.0).powi(k as i32);
+                prop_assert!((dot(*p, direction) - expected).abs() < 1e-12 * largest);
+            }
+        }
+        let along_large = |k: usize| dot(way[k], directions[1]).abs();
+        prop_assert_eq!(along_large(60) < along_large(0), share < 1.0);
+    }
+    // ANCHOR_END: h1_gradient_descent_multiplies_each_direction_by_one_minus_rate_times_curvature
+
+    // ANCHOR: h1_the_best_rate_is_two_over_the_sum_of_the_curvatures
+    // H1  max(|1 - lr mu|, |1 - lr L|) is least at lr = 2 / (mu + L), where it is (kappa - 1) / (kappa + 1).
+    #[test]
+    fn h1_the_best_rate_is_two_over_the_sum_of_the_curvatures(
+        mu in 0.1..1.0f64,
+        l in 1.1..50.0f64,
+        off in -0.9..0.9f64,
+    ) {
+        let best = 2.0 / (mu + l);
+        let worst_factor = |lr: f64| {
+            let way = way(Sgd::new(0.0), [[mu, 0.0], [0.0, l]], [1.0, 1.0], lr, 1);
+            way[1][0].abs().max(way[1][1].abs())
+        };
+        let kappa = l / mu;
+        prop_assert!((worst_factor(best) - (kappa - 1.0) / (kappa + 1.0)).abs() < 1e-14);
+        prop_assert!(worst_factor(best * (1.0 + off)) >= worst_factor(best) - 1e-14);
+    }
+    // ANCHOR_END: h1_the_best_rate_is_two_over_the_sum_of_the_curvatures
+
+    // ANCHOR: h1_the_velocity_is_a_sum_of_all_gradients
+    // H1  v_k = sum_i mu^(k - i) g_i: a constant gradient adds up to g (1 - mu^k) / (1 - mu).
+    #[test]
+    fn h1_the_velocity_is_a_sum_of_all_gradients(g in prop::collection::vec(-5.0..5.0f64, 1..40), mu in 0.05..0.99f64) {
+        let velocity = |g: &[f64]| {
+            let (parameters, mut sgd) = (parameter(&[0.0]), Sgd::new(mu));
+            g.iter().for_each(|&g| sgd.step(&parameters, &gradients(&parameters, |_| vec![g], 0), 0.01));
+            sgd.state()["sgd.velocity.p"].item()
+        };
+        let sum: f64 = g.iter().rev().enumerate().map(|(age, g)| mu.powi(age as i32) * g).sum();
+        prop_assert!((velocity(&g) - sum).abs() < 1e-10);
+        let constant = 3.0 * (1.0 - mu.powi(g.len() as i32)) / (1.0 - mu);
+        prop_assert!((velocity(&vec![3.0; g.len()]) - constant).abs() < 3e-10);
+    }
+    // ANCHOR_END: h1_the_velocity_is_a_sum_of_all_gradients
+
+    // ANCHOR: h1_momentum_shrinks_an_oscillation_by_its_root
+    // H1  Along a curvature c momentum is p_(k+1) = b p_k - mu p_(k-1) with b = 1 + mu - lr c. Where b^2 < 4 mu, the positive
+    // form p_(k+1)^2 - b p_(k+1) p_k + mu p_k^2 is multiplied by mu at each step, whatever c: p shrinks as sqrt(mu)^k.
+    #[test]
+    fn h1_momentum_shrinks_an_oscillation_by_its_root(mu in 0.05..0.95f64, turn in 0.05..0.95f64, c in 0.1..10.0f64) {
+        let b = 2.0 * mu.sqrt() * (PI * turn).cos();
+        let lr = (1.0 + mu - b) / c;
+        let way: Vec<f64> = way(Sgd::new(mu), [[c, 0.0], [0.0, c]], [1.0, 0.0], lr, 30).iter().map(|p| p[0]).collect();
+        let form = |k: usize| way[k + 1].powi(2) - b * way[k + 1] * way[k] + mu * way[k].powi(2);
+        for k in 1..29 {
+            prop_assert!((way[k + 1] - (b * way[k] - mu * way[k - 1])).abs() < 1e-12);
+            prop_assert!((form(k) - mu * form(k - 1)).abs() < 1e-12, "{} {}", form(k), form(k - 1));
+        }
+        prop_assert!(form(0) > 0.0);
+    }
+    // ANCHOR_END: h1_momentum_shrinks_an_oscillation_by_its_root
+
+    // ANCHOR: h1_the_best_momentum_has_both_ends_of_the_valley_at_the_border
+    // H1  With sqrt(mu) = (r - 1) / (r + 1), r = sqrt(kappa), and lr = 4 / (sqrt(L) + sqrt(m))^2, b^2 = 4 mu at both curvatures
+    // m and L and less between. At both, p_k = (1 + k (1 - q)) q^k, q = sqrt(mu) and -sqrt(mu).
+    #[test]
+    fn h1_the_best_momentum_has_both_ends_of_the_valley_at_the_border(m in 0.1..1.0f64, l in 1.1..50.0f64) {
+        let r = (l / m).sqrt();
+        let mu = ((r - 1.0) / (r + 1.0)).powi(2);
+        let lr = 4.0 / (l.sqrt() + m.sqrt()).powi(2);
+        let excess = |c: f64| (1.0 + mu - lr * c).powi(2) - 4.0 * mu;
+        prop_assert!(excess(m).abs() < 1e-12 && excess(l).abs() < 1e-12 && excess((m + l) / 2.0) < 0.0);
+        let q = mu.sqrt();
+        for (k, p) in way(Sgd::new(mu), [[m, 0.0], [0.0, l]], [1.0, 1.0], lr, 50).iter().enumerate() {
+            for (p, q) in p.iter().zip([q, -q]) {
+                let expected = (1.0 + k as f64 * (1.0 - q)) * q.powi(k as i32);
+                prop_assert!((p - expected).abs() < 1e-11, "step {k}: {p}, expected {expected}");
+            }
+        }
+    }
+    // ANCHOR_END: h1_the_best_momentum_has_both_ends_of_the_valley_at_the_border
+
+    // ANCHOR: h1_the_moments_are_geometric_sums
+    // H1  m_t = (1 - beta1) sum_i beta1^(t - i) g_i and v_t the same of squares; the factors sum to 1 - beta^t.
+    #[test]
+    fn h1_the_moments_are_geometric_sums(
+        g in prop::collection::vec(-5.0..5.0f64, 1..40),
+        beta1 in 0.0..0.99f64,
+        beta2 in 0.0..0.999f64,
+    ) {
+        let (parameters, mut adam) = (parameter(&[0.0]), Adam::new([beta1, beta2], 1e-8, 0.0));
+        g.iter().for_each(|&g| adam.step(&parameters, &gradients(&parameters, |_| vec![g], 0), 0.01));
+        let t = g.len() as i32;
+        let factors = |beta: f64| (1..=t).map(move |i| (1.0 - beta) * beta.powi(t - i));
+        let m: f64 = factors(beta1).zip(&g).map(|(f, g)| f * g).sum();
+        let v: f64 = factors(beta2).zip(&g).map(|(f, g)| f * g * g).sum();
+        assert_all_close(&[adam.state()["adam.first.p"].item(), adam.state()["adam.second.p"].item()], &[m, v], 1e-12);
+        for beta in [beta1, beta2] {
+            prop_assert!((factors(beta).sum::<f64>() - (1.0 - beta.powi(t))).abs() < 1e-13);
+        }
+    }
+    // ANCHOR_END: h1_the_moments_are_geometric_sums
+
+    // ANCHOR: h1_adam_on_a_constant_gradient_steps_by_the_rate
+    // H1  If every gradient is g, m_hat = g and v_hat = g^2 at every step: p moves by lr g / (|g| + eps) each time.
+    #[test]
+    fn h1_adam_on_a_constant_gradient_steps_by_the_rate(g in -100.0..100.0f64, steps in 1..200usize) {
+        let (parameters, mut adam) = (parameter(&[0.0]), Adam::new([0.9, 0.999], 1e-8, 0.0));
+        (0..steps).for_each(|_| adam.step(&parameters, &gradients(&parameters, |_| vec![g], 0), 0.01));
+        let expected = -0.01 * steps as f64 * g / (g.abs() + 1e-8);
+        // 1 - 0.999^t loses three digits at t = 1: 0.001 of numbers near 1
+        assert_all_close(&value(&parameters, "p"), &[expected], 1e-11);
+    }
+    // ANCHOR_END: h1_adam_on_a_constant_gradient_steps_by_the_rate
 }

@@ -24,11 +24,14 @@ fn often_fitting() -> impl Strategy<Value = Shape> {
 }
 
 proptest! {
+    // ANCHOR: broadcasting_commutes
     #[test]
     fn broadcasting_commutes(a in often_fitting(), b in often_fitting()) {
         prop_assert_eq!(a.broadcast(&b), b.broadcast(&a));
     }
+    // ANCHOR_END: broadcasting_commutes
 
+    // ANCHOR: broadcasting_associates
     #[test]
     fn broadcasting_associates(a in often_fitting(), b in often_fitting(), c in often_fitting()) {
         // Where one order fails the other one fails too.
@@ -36,6 +39,7 @@ proptest! {
         let right = b.broadcast(&c).and_then(|bc| a.broadcast(&bc));
         prop_assert_eq!(left, right);
     }
+    // ANCHOR_END: broadcasting_associates
 
     #[test]
     fn broadcasting_is_idempotent_and_scalars_are_neutral(a in shapes()) {
@@ -55,20 +59,26 @@ proptest! {
         prop_assert_eq!(with(a).broadcast(&with(b)), None);
     }
 
-    /// Row-major: the numbers at all indices, in order, lie at 0, 1, 2, ….
+    // ANCHOR: strides_count_through_memory
+    /// Row-major: the indices, in order, have the positions 0, 1, 2, …; and at each of them lies the number of that place.
     #[test]
     fn strides_count_through_memory(shape in shapes()) {
         let strides = shape.strides();
         prop_assert_eq!(strides.len(), shape.len());
+        let numbers: Vec<f64> = (0..shape.numel()).map(|i| i as f64).collect();
+        let tensor = Tensor::from_f64(&shape, &numbers, DType::F64);
         for position in 0..shape.numel() {
-            let (mut rest, mut offset) = (position, 0);
+            let (mut rest, mut offset, mut cell) = (position, 0, tensor.clone());
             for axis in (0..shape.len()).rev() {
-                offset += rest % shape[axis] * strides[axis];
+                let i = rest % shape[axis];
                 rest /= shape[axis];
+                offset += i * strides[axis];
+                cell = cell.slice(axis as isize, i..i + 1);
             }
-            prop_assert_eq!(offset, position);
+            prop_assert_eq!((offset, cell.item()), (position, position as f64));
         }
     }
+    // ANCHOR_END: strides_count_through_memory
 
     #[test]
     fn the_sizes_around_an_axis_make_up_the_whole(shape in shapes(), pick in any::<prop::sample::Index>()) {

@@ -124,6 +124,7 @@ fn a_run_killed_at_twenty_moments_ends_as_if_it_had_not_been() {
     assert_eq!(leftovers(&lab.path("killed")), Vec::<PathBuf>::new());
 }
 
+// ANCHOR: one_two_and_three_threads_train_alike
 #[test]
 fn one_two_and_three_threads_train_alike() {
     let lab = Lab::new();
@@ -136,6 +137,7 @@ fn one_two_and_three_threads_train_alike() {
         assert_same_outcome(&lab.path("1"), &lab.path(threads));
     }
 }
+// ANCHOR_END: one_two_and_three_threads_train_alike
 
 #[cfg(unix)]
 #[test]

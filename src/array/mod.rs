@@ -17,6 +17,7 @@ use ndarray::{ArrayD, ArrayViewD};
 use std::fmt;
 use std::sync::Arc;
 
+// ANCHOR: array
 /// A contiguous, row-major block of numbers with a [`Shape`], a [`DType`] and a [`Device`].
 #[derive(Clone)]
 pub struct Array {
@@ -30,6 +31,7 @@ enum Storage {
     F32(Arc<Buffer<f32>>),
     F64(Arc<Buffer<f64>>),
 }
+// ANCHOR_END: array
 
 impl Array {
     /// An array on the CPU from a buffer of the CPU kernels. Panics unless the buffer holds exactly `shape.numel()` numbers.

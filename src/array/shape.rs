@@ -13,6 +13,7 @@ impl Shape {
         self.0.iter().product()
     }
 
+    // ANCHOR: strides
     /// Distance in memory between neighbours along each axis, in numbers (not bytes).
     pub fn strides(&self) -> Vec<usize> {
         let mut strides = vec![1; self.len()];
@@ -21,7 +22,9 @@ impl Shape {
         }
         strides
     }
+    // ANCHOR_END: strides
 
+    // ANCHOR: broadcast
     /// The shape two operands of an elementwise op have together: axes are matched from the last one, and sizes must
     /// be equal or one of them 1. `None` if they do not fit.
     pub fn broadcast(&self, other: &Shape) -> Option<Shape> {
@@ -37,6 +40,7 @@ impl Shape {
             .collect::<Option<Vec<_>>>()
             .map(Shape)
     }
+    // ANCHOR_END: broadcast
 
     /// The axis meant by `axis`, where -1 is the last one. Panics if there is no such axis.
     #[track_caller]

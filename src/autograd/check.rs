@@ -75,6 +75,7 @@ pub fn check_gradients(
         };
         let gradients: Vec<Vec<f64>> = cotangents.iter().map(|c| backward(&f, inputs, i, c)).collect();
         for (d, direction) in directions.iter().enumerate() {
+            // ANCHOR: central_difference
             let shifted = |step: f64| {
                 let mut moved = inputs.to_vec();
                 let values: Vec<f64> = x.slice::<f64>().iter().zip(direction).map(|(v, u)| v + step * u).collect();
@@ -88,6 +89,7 @@ pub fn check_gradients(
                 let place = if whole { format!("d output {c} / d element {d}") } else { format!("direction {d}") };
                 compare(i, dot(gradient, direction), difference, place);
             }
+            // ANCHOR_END: central_difference
         }
     }
     match worst {
@@ -97,6 +99,7 @@ pub fn check_gradients(
     }
 }
 
+// ANCHOR: mid_graph
 /// The gradient with respect to input `i` for one cotangent, `f` being in mid-graph.
 fn backward(f: &impl Fn(&[Tensor]) -> Tensor, inputs: &[Array], i: usize, cotangent: &[f64]) -> Vec<f64> {
     let leaves: Vec<Tensor> = inputs.iter().map(|x| Tensor::leaf(x.clone())).collect();
@@ -110,6 +113,7 @@ fn backward(f: &impl Fn(&[Tensor]) -> Tensor, inputs: &[Array], i: usize, cotang
     }
     loss.backward().get(&leaves[i]).map_or_else(|| vec![0.0; inputs[i].numel()], Array::to_f64)
 }
+// ANCHOR_END: mid_graph
 
 fn unit(n: usize, i: usize) -> Vec<f64> {
     (0..n).map(|j| f64::from(u8::from(i == j))).collect()

@@ -3,6 +3,7 @@
 use super::Tensor;
 use super::graph::{no_grad, op, recording};
 
+// ANCHOR: checkpoint
 /// Runs `block` on `inputs` without saving anything inside it; backward runs it a second time to get what it needs.
 ///
 /// The result and every gradient are the same, bit for bit, as without it, also for parameters that `block` uses
@@ -23,3 +24,4 @@ pub fn checkpoint(inputs: &[&Tensor], block: impl Fn(&[Tensor]) -> Tensor + Send
         })
         .done()
 }
+// ANCHOR_END: checkpoint

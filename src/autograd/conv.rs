@@ -24,6 +24,7 @@ impl Tensor {
         }
         let dtypes = [weight.dtype(), bias.map_or(weight.dtype(), Tensor::dtype)];
         assert!(dtypes == [self.dtype(); 2], "conv2d: dtypes of input {xs} and weight {ws} or its bias differ");
+        // ANCHOR: conv2d_gradients
         let k = self.kernels();
         let (x, weight_value) = (self.value.clone(), weight.value.clone());
         let y = k.conv2d(&x, &weight_value, bias.map(Tensor::array), conv);
@@ -34,5 +35,6 @@ impl Tensor {
             Some(bias) => y.grad(bias, move |g| g.sum_to(&[o, 1, 1].into()).reshape([o])).done(),
             None => y.done(),
         }
+        // ANCHOR_END: conv2d_gradients
     }
 }

@@ -7,6 +7,7 @@ use crate::array::Array;
 use crate::kernels::{Binary, Unary};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+// ANCHOR: unary
 /// A method for every function of one number: y = f(x), dx = g f'(x).
 macro_rules! unary {
     ($($(#[$doc:meta])* $method:ident = $variant:ident;)*) => {
@@ -21,6 +22,7 @@ macro_rules! unary {
         }
     };
 }
+// ANCHOR_END: unary
 
 unary! {
     /// -x
@@ -72,13 +74,16 @@ impl Tensor {
         self.binary("sub", Binary::Sub, other, |g| g.clone(), |g| -g)
     }
 
+    // ANCHOR: mul
     /// a b, broadcast: da = g b, db = g a.
     #[track_caller]
     pub fn mul(&self, other: &Tensor) -> Tensor {
         let (a, b) = (self.value.clone(), other.value.clone());
         self.binary("mul", Binary::Mul, other, move |g| g * &b, move |g| g * &a)
     }
+    // ANCHOR_END: mul
 
+    // ANCHOR: div
     /// a / b, broadcast: da = g / b, db = -g a / b^2.
     #[track_caller]
     pub fn div(&self, other: &Tensor) -> Tensor {
@@ -86,6 +91,7 @@ impl Tensor {
         let b2 = b.clone();
         self.binary("div", Binary::Div, other, move |g| g / &b, move |g| -&(&(g * &a) / &(&b2 * &b2)))
     }
+    // ANCHOR_END: div
 
     /// The larger of a and b, broadcast. The gradient goes to the larger; halves where they are equal.
     #[track_caller]
@@ -103,6 +109,7 @@ impl Tensor {
         self.binary("minimum", Binary::Minimum, other, move |g| g * &wins(&b, &a), move |g| g * &wins(&a2, &b2))
     }
 
+    // ANCHOR: binary
     /// y = f(a, b) with its two gradients, each summed over what was broadcast. Each closure holds of a and b only what
     /// its formula needs: a sum keeps neither alive.
     #[track_caller]
@@ -120,6 +127,7 @@ impl Tensor {
             .grad(other, move |g| grad_b(g).sum_to(&shape_b))
             .done()
     }
+    // ANCHOR_END: binary
 
     /// scale x + shift with plain numbers: dx = scale g.
     pub fn affine(&self, scale: f64, shift: f64) -> Tensor {

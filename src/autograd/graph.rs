@@ -11,12 +11,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// Grows by one a node, over all threads. `Relaxed` is enough for a parent to have the smaller id: additions to one atomic
+/// stand in one order, and who can name a parent comes after it.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
     static RECORDING: Cell<bool> = const { Cell::new(true) };
 }
 
+// ANCHOR: node
 /// The way from a node's gradient to its parents': consumes what forward saved for it.
 type Edge = Box<dyn FnOnce(&Array, &mut Pending) + Send>;
 
@@ -28,12 +31,15 @@ pub(super) struct Node {
     /// `None` once backward went through. A leaf has no edges.
     edges: Mutex<Option<Vec<Edge>>>,
 }
+// ANCHOR_END: node
 
 impl Node {
+    // ANCHOR: node_new
     fn new(op: &'static str, parents: Vec<Arc<Node>>, edges: Vec<Edge>) -> Arc<Node> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Arc::new(Node { id, op, parents, edges: Mutex::new(Some(edges)) })
     }
+    // ANCHOR_END: node_new
 
     pub(super) fn leaf() -> Arc<Node> {
         Node::new("leaf", Vec::new(), Vec::new())
@@ -77,6 +83,7 @@ impl Pending {
         Pending(BTreeMap::new())
     }
 
+    // ANCHOR: pending_add
     /// Adds a gradient to a node's. The first one is moved in, never added to zeros.
     pub(super) fn add(&mut self, node: &Arc<Node>, grad: Array) {
         match self.0.get_mut(&node.id) {
@@ -86,7 +93,9 @@ impl Pending {
             }
         }
     }
+    // ANCHOR_END: pending_add
 
+    // ANCHOR: walk
     /// Walks back through the graph, newest node first; what arrives at a leaf is handed to `arrived`.
     #[track_caller]
     fn walk(mut self, mut arrived: impl FnMut(Arc<Node>, Array)) {
@@ -105,6 +114,7 @@ impl Pending {
             }
         }
     }
+    // ANCHOR_END: walk
 }
 
 /// The gradients of one [`Tensor::backward`]: one for every leaf it reached.
@@ -161,6 +171,7 @@ impl Tensor {
         self.backward_with(self.kernels().fill(self.shape(), self.dtype(), 1.0))
     }
 
+    // ANCHOR: backward_with
     /// Vector-Jacobian product: the gradients of sum(cotangent * self) with respect to every leaf. Panics if the
     /// shapes or dtypes differ, if there is no history, or if backward has been through it before.
     #[track_caller]
@@ -176,6 +187,7 @@ impl Tensor {
         });
         gradients
     }
+    // ANCHOR_END: backward_with
 }
 
 /// An op being made: its result, and where its gradient goes.
@@ -198,6 +210,7 @@ pub(super) fn op(name: &'static str, value: Array) -> Op {
 }
 
 impl Op {
+    // ANCHOR: op_grad
     /// `vjp` takes the gradient of the result to the gradient of `parent`.
     pub(super) fn grad(mut self, parent: &Tensor, vjp: impl FnOnce(&Array) -> Array + Send + 'static) -> Op {
         if let Some(node) = parent.tracked() {
@@ -207,6 +220,7 @@ impl Op {
         }
         self
     }
+    // ANCHOR_END: op_grad
 
     /// As [`Op::grad`] for several parents whose gradients are computed together. All or none are computed.
     pub(super) fn grads<const N: usize>(
@@ -238,11 +252,13 @@ impl Op {
         self
     }
 
+    // ANCHOR: op_done
     /// The finished tensor.
     pub(super) fn done(self) -> Tensor {
         let node = (!self.edges.is_empty()).then(|| Node::new(self.name, self.parents, self.edges));
         Tensor { value: self.value, node }
     }
+    // ANCHOR_END: op_done
 }
 
 /// Whether ops on this thread make graph nodes.
@@ -250,10 +266,12 @@ pub fn is_recording() -> bool {
     RECORDING.get()
 }
 
+// ANCHOR: no_grad
 /// Runs `f` without recording: results have no history, and nothing is saved for backward. For sampling and evaluation.
 pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     recording(false, f)
 }
+// ANCHOR_END: no_grad
 
 /// Runs `f` with recording on or off, and puts the former state back, also when `f` panics.
 pub(super) fn recording<R>(on: bool, f: impl FnOnce() -> R) -> R {

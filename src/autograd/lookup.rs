@@ -4,6 +4,7 @@ use super::Tensor;
 use super::graph::op;
 
 impl Tensor {
+    // ANCHOR: embedding
     /// Rows of this table [n, d]: result [rows.len(), d]. dx = every row of g added to the row it came from.
     /// Panics if a row does not exist.
     #[track_caller]
@@ -15,4 +16,5 @@ impl Tensor {
         let (k, rows) = (self.kernels(), rows.to_vec());
         op("embedding", k.gather_rows(&self.value, &rows)).grad(self, move |g| k.scatter_add_rows(g, &rows, n)).done()
     }
+    // ANCHOR_END: embedding
 }

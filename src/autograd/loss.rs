@@ -10,6 +10,7 @@ impl Tensor {
         (self - target).square().mean_all()
     }
 
+    // ANCHOR: cross_entropy
     /// Mean of `-log softmax(x)[class]` over samples: logits [N, K] or, as PyTorch has it, [N, K, ..] with one class per
     /// remaining position, in row-major order of [N, ..]. Panics unless there is one class per position, each below K.
     #[track_caller]
@@ -26,4 +27,5 @@ impl Tensor {
         }
         (&self.log_softmax(1) * &Tensor::from_f64(shape, &chosen, self.dtype())).sum_all()
     }
+    // ANCHOR_END: cross_entropy
 }

@@ -10,6 +10,7 @@ impl Tensor {
         self.matmul_t(other, false, false)
     }
 
+    // ANCHOR: matmul_t
     /// op(A) op(B), where op transposes the last two axes if asked to, without copying.
     ///
     /// y = A B: dA = g B', dB = A' g, each summed over what was broadcast. Panics if the shapes do not fit.
@@ -32,6 +33,7 @@ impl Tensor {
             })
             .done()
     }
+    // ANCHOR_END: matmul_t
 
     /// x W' + b for x [.., k], weight [m, k], bias `[m]`. Panics if the shapes do not fit.
     #[track_caller]

@@ -30,6 +30,7 @@ use graph::Node;
 use std::fmt;
 use std::sync::Arc;
 
+// ANCHOR: tensor
 /// An [`Array`] with a history: what backward needs to find gradients with respect to what it was computed from.
 ///
 /// Cloning is cheap and shares both. Shape and dtype mistakes panic at the caller's line and name the op and both shapes.
@@ -38,6 +39,7 @@ pub struct Tensor {
     value: Array,
     node: Option<Arc<Node>>,
 }
+// ANCHOR_END: tensor
 
 impl Tensor {
     /// A tensor that gradients are not wanted for.

@@ -49,6 +49,7 @@ impl Tensor {
         self.reshape([self.numel() / d.max(1), d]).group_norm(weight, bias, 1, eps).reshape(shape)
     }
 
+    // ANCHOR: rms_norm
     /// x / sqrt(mean(x^2) + eps) over the last axis, times weight `[D]`: no mean is taken off. (Zhang & Sennrich 2019)
     #[track_caller]
     pub fn rms_norm(&self, weight: &Tensor, eps: f64) -> Tensor {
@@ -61,4 +62,5 @@ impl Tensor {
         let inv_rms = (&self.square().mean(&[-1], true) + eps).rsqrt();
         &(self * &inv_rms) * weight
     }
+    // ANCHOR_END: rms_norm
 }

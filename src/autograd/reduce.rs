@@ -6,6 +6,7 @@ use crate::array::Shape;
 use crate::kernels::{Binary, Reduce, runs};
 
 impl Tensor {
+    // ANCHOR: sum
     /// Sum over `axes` (-1 is the last), which keep size 1 if `keep`. dx = g repeated. Panics if an axis does not exist.
     #[track_caller]
     pub fn sum(&self, axes: &[isize], keep: bool) -> Tensor {
@@ -15,6 +16,7 @@ impl Tensor {
             .grad(self, move |g| g.reshape(kept).broadcast_to(&shape))
             .done()
     }
+    // ANCHOR_END: sum
 
     /// Mean over `axes` (-1 is the last), which keep size 1 if `keep`.
     #[track_caller]
@@ -39,6 +41,7 @@ impl Tensor {
         (self - &self.mean(axes, true)).square().mean(axes, keep)
     }
 
+    // ANCHOR: max
     /// Largest number along `axes`. Where several are equally large the gradient is shared equally among them.
     #[track_caller]
     pub fn max(&self, axes: &[isize], keep: bool) -> Tensor {
@@ -56,6 +59,7 @@ impl Tensor {
             })
             .done()
     }
+    // ANCHOR_END: max
 }
 
 /// The shape with size 1 along `axes`, and the shape of the result.

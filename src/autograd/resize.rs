@@ -5,6 +5,7 @@ use super::graph::op;
 use crate::array::Array;
 
 impl Tensor {
+    // ANCHOR: upsample_nearest
     /// Every pixel as a block of `factor` x `factor`: dx = g summed over the blocks.
     #[track_caller]
     pub fn upsample_nearest(&self, factor: usize) -> Tensor {
@@ -15,8 +16,11 @@ impl Tensor {
             .grad(self, move |g| k.sum_pool(g, factor))
             .done()
     }
+    // ANCHOR_END: upsample_nearest
 
-    /// Mean of every block of `kernel` x `kernel`: dx = g / kernel^2 repeated. Panics unless the kernel divides H and W.
+    // ANCHOR: avg_pool2d
+    /// Mean of every block of `kernel` x `kernel`: dx = g / kernel^2 repeated. Panics unless the kernel
+    /// divides H and W.
     #[track_caller]
     pub fn avg_pool2d(&self, kernel: usize) -> Tensor {
         let [_, _, h, w] = self.shape().dims("avg_pool2d");
@@ -31,6 +35,7 @@ impl Tensor {
             .grad(self, move |g| k.upsample_nearest(&g.affine(share, 0.0), kernel))
             .done()
     }
+    // ANCHOR_END: avg_pool2d
 
     /// Resized to `height` x `width` by linear interpolation between pixel centres (corners not aligned):
     /// output pixel i samples the input at (i + 1/2) H / height - 1/2, kept within the image.

@@ -46,6 +46,7 @@ impl Tensor {
         op("broadcast_to", self.value.broadcast_to(&shape.into())).grad(self, move |g| g.sum_to(&old)).done()
     }
 
+    // ANCHOR: slice
     /// The part with `range` along `axis` (-1 is the last): dx = g among zeros. Panics if the range does not exist.
     #[track_caller]
     pub fn slice(&self, axis: isize, range: Range<usize>) -> Tensor {
@@ -59,6 +60,7 @@ impl Tensor {
         let (k, start) = (self.kernels(), range.start);
         op("slice", k.slice(&self.value, axis, range)).grad(self, move |g| k.unslice(g, axis, start, size)).done()
     }
+    // ANCHOR_END: slice
 
     /// Zeros before and after along `axis`: the adjoint of [`Tensor::slice`].
     #[track_caller]
@@ -132,6 +134,7 @@ pub fn concat(parts: &[&Tensor], axis: isize) -> Tensor {
             part.dtype()
         );
     }
+    // ANCHOR: concat_grad
     let k = first.kernels();
     let arrays: Vec<&Array> = parts.iter().map(|part| part.array()).collect();
     let mut joined = op("concat", k.concat(&arrays, axis));
@@ -142,4 +145,5 @@ pub fn concat(parts: &[&Tensor], axis: isize) -> Tensor {
         joined = joined.grad(part, move |g| k.slice(g, axis, range));
     }
     joined.done()
+    // ANCHOR_END: concat_grad
 }

@@ -6,6 +6,8 @@
 mod bench;
 mod eval;
 mod info;
+#[cfg(test)]
+mod listed;
 mod model;
 mod sample;
 mod train;

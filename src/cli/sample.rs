@@ -1,10 +1,10 @@
 //! `imagen sample`
 
 use super::{Common, Failure, Result, fail, model, note, print};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use imagen::autograd::Tensor;
 use imagen::cascade::{Request, TextToImage};
-use imagen::diffusion::Step;
+use imagen::diffusion::{SamplerKind, Step};
 use imagen::files;
 use imagen::picture::{self, Layout, Picture, Text, frames, grid, strip, terminal};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -28,6 +28,9 @@ pub struct SampleArgs {
     /// Steps of the sampler [default: as the model says]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_STEPS as i64))]
     steps: Option<u32>,
+    /// The rule for a step [default: as the model says]
+    #[arg(long, value_enum)]
+    sampler: Option<SamplerName>,
     /// How strongly the words guide: 0 ignores them, 1 is plain, more exaggerates [default: as the model says]
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     guidance: Option<f64>,
@@ -51,6 +54,27 @@ pub struct SampleArgs {
     from: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
+}
+
+/// The samplers, with their usual numbers.
+#[derive(Clone, Copy, ValueEnum)]
+enum SamplerName {
+    /// Random: draws from the model's reverse process
+    Ancestral,
+    /// Deterministic: first order
+    Ddim,
+    /// Deterministic: second order, for few steps
+    DpmSolver,
+}
+
+impl SamplerName {
+    fn kind(self) -> SamplerKind {
+        match self {
+            SamplerName::Ancestral => SamplerKind::Ancestral { gamma: 0.0 },
+            SamplerName::Ddim => SamplerKind::Ddim { eta: 0.0 },
+            SamplerName::DpmSolver => SamplerKind::DpmSolver {},
+        }
+    }
 }
 
 /// Images a prompt.
@@ -143,6 +167,9 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
     }
     if let Some(steps) = args.steps {
         request.sampling.steps = steps as usize;
+    }
+    if let Some(sampler) = args.sampler {
+        request.sampling.sampler = sampler.kind();
     }
     if let Some(guidance) = args.guidance {
         request.guidance = guidance;

@@ -4,6 +4,7 @@ use super::Schedule;
 use crate::array::DType;
 use crate::autograd::Tensor;
 
+// ANCHOR: transition
 /// q(z_t | z_s) = N(scale z_s, variance I), for s < t. (A1, A3) DDPM eq. 2, Imagen eq. 3.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transition {
@@ -12,8 +13,10 @@ pub struct Transition {
     /// sigma_{t|s}^2; beta_t for one step of the chain.
     pub variance: f64,
 }
+// ANCHOR_END: transition
 
 impl Transition {
+    // ANCHOR: between
     /// From time s to time t:
     ///
     /// ```text
@@ -31,11 +34,14 @@ impl Transition {
             variance: -(schedule.log_snr(t) - schedule.log_snr(s)).exp_m1() * schedule.sigma(t).powi(2),
         }
     }
+    // ANCHOR_END: between
 
+    // ANCHOR: then
     /// This transition followed by `next`: scales multiply, and `next` scales the noise that is there before adding its own.
     pub fn then(self, next: Transition) -> Transition {
         Transition { scale: next.scale * self.scale, variance: next.scale * next.scale * self.variance + next.variance }
     }
+    // ANCHOR_END: then
 }
 
 /// alpha(t) and sigma(t) of every sample of a batch, shaped to multiply images [B, C, H, W].
@@ -48,6 +54,7 @@ pub struct Levels {
 }
 
 impl Levels {
+    // ANCHOR: levels_at
     /// The levels at times `t`, one per sample, computed in f64 and stored as `dtype`. Panics if a time is outside [0, 1].
     #[track_caller]
     pub fn at(schedule: &(impl Schedule + ?Sized), t: &[f64], dtype: DType) -> Levels {
@@ -57,8 +64,10 @@ impl Levels {
         };
         Levels { alpha: per_sample(&|t| schedule.alpha(t)), sigma: per_sample(&|t| schedule.sigma(t)) }
     }
+    // ANCHOR_END: levels_at
 }
 
+// ANCHOR: q_sample
 /// A sample of q(x_t | x_0): x_t = alpha_t x_0 + sigma_t eps. (A2) DDPM eq. 4.
 ///
 /// `x0` and `eps` are [B, C, H, W]; the result too. Panics if the shapes do not fit.
@@ -66,3 +75,4 @@ impl Levels {
 pub fn q_sample(x0: &Tensor, eps: &Tensor, levels: &Levels) -> Tensor {
     &(&levels.alpha * x0) + &(&levels.sigma * eps)
 }
+// ANCHOR_END: q_sample

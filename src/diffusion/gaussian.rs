@@ -3,11 +3,14 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, PI};
 
+// ANCHOR: log_density
 /// log N(x; mean, variance), in nats. `variance` > 0.
 pub fn log_density(x: f64, mean: f64, variance: f64) -> f64 {
     -0.5 * ((2.0 * PI * variance).ln() + (x - mean).powi(2) / variance)
 }
+// ANCHOR_END: log_density
 
+// ANCHOR: kl
 /// KL(N(mean1, exp(log_variance1)) || N(mean2, exp(log_variance2))), in nats; never negative. (C2)
 ///
 /// ```text
@@ -18,6 +21,7 @@ pub fn kl(mean1: f64, log_variance1: f64, mean2: f64, log_variance2: f64) -> f64
     // exp_m1(d) - d is v1/v2 - 1 - log(v1/v2) without the cancellation near d = 0
     0.5 * (d.exp_m1() - d + (mean1 - mean2).powi(2) * (-log_variance2).exp())
 }
+// ANCHOR_END: kl
 
 /// The distribution function of N(0, 1). Small values far in the lower tail keep their digits.
 pub fn normal_cdf(z: f64) -> f64 {
@@ -38,6 +42,7 @@ pub fn level_value(level: usize) -> f64 {
 /// # Panics
 /// If `level` is not below 256 or `std` is not positive.
 #[track_caller]
+// ANCHOR: discretised_log_probability
 pub fn discretised_log_probability(level: usize, mean: f64, std: f64) -> f64 {
     assert!(level < LEVELS, "level {level} of {LEVELS}");
     assert!(std > 0.0, "standard deviation {std} is not positive");
@@ -50,8 +55,11 @@ pub fn discretised_log_probability(level: usize, mean: f64, std: f64) -> f64 {
         if lower > 0.0 { normal_cdf(-lower) - normal_cdf(-upper) } else { normal_cdf(upper) - normal_cdf(lower) };
     mass.max(f64::MIN_POSITIVE).ln()
 }
+// ANCHOR_END: discretised_log_probability
 
+// ANCHOR: bits_per_dimension
 /// Nats of a whole image in bits per dimension: nats / (dimensions log 2).
 pub fn bits_per_dimension(nats: f64, dimensions: usize) -> f64 {
     nats / (dimensions as f64 * LN_2)
 }
+// ANCHOR_END: bits_per_dimension

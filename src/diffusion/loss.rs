@@ -20,6 +20,7 @@ pub struct Loss {
 /// # Panics
 /// If shapes differ, or a time is outside (0, 1].
 #[track_caller]
+// ANCHOR: loss
 pub fn loss(
     prediction: &Tensor,
     x0: &Tensor,
@@ -41,3 +42,4 @@ pub fn loss(
     let per_sample = &(&wanted - prediction).square().mean(&[1, 2, 3], false) * &weights;
     Loss { mean: per_sample.mean_all(), per_sample: per_sample.to_f64() }
 }
+// ANCHOR_END: loss

@@ -1,8 +1,9 @@
-//! One step back: q(x_s | x_t, x_0) and the variance a model's step may have (B2, B3).
+//! One step back: q(x_s | x_t, x_0), and the variance that a model's step p(x_s | x_t) may have (B1, B2, B3).
 
 use super::{DiscreteSchedule, Schedule};
 use crate::autograd::Tensor;
 
+// ANCHOR: posterior
 /// q(x_s | x_t, x_0) = N(coef_x0 x_0 + coef_xt x_t, variance I), for s < t. (B2) DDPM eq. 6, 7; Imagen eq. 6.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Posterior {
@@ -15,6 +16,7 @@ pub struct Posterior {
     /// beta_t, that is sigma_{t|s}^2: the variance the forward step added. Never below `variance`.
     pub forward_variance: f64,
 }
+// ANCHOR_END: posterior
 
 impl Posterior {
     /// The step from x_i to x_{i-1} of the chain, as DDPM writes it:
@@ -29,6 +31,7 @@ impl Posterior {
     #[track_caller]
     pub fn of_step(schedule: &DiscreteSchedule, i: usize) -> Posterior {
         assert!((1..=schedule.steps()).contains(&i), "step {i} of a chain of {}", schedule.steps());
+        // ANCHOR: posterior_of_step
         let beta = schedule.betas()[i - 1];
         let (alpha_bar, before) = (schedule.alpha_bars()[i], schedule.alpha_bars()[i - 1]);
         Posterior {
@@ -37,6 +40,7 @@ impl Posterior {
             variance: (1.0 - before) / (1.0 - alpha_bar) * beta,
             forward_variance: beta,
         }
+        // ANCHOR_END: posterior_of_step
     }
 
     /// The step from time t to any earlier time s, as Imagen writes it:
@@ -51,6 +55,7 @@ impl Posterior {
     #[track_caller]
     pub fn between(schedule: &(impl Schedule + ?Sized), s: f64, t: f64) -> Posterior {
         assert!(0.0 <= s && s < t && t <= 1.0, "a step back needs 0 <= s < t <= 1, got s = {s}, t = {t}");
+        // ANCHOR: posterior_between
         let log_ratio = schedule.log_snr(t) - schedule.log_snr(s);
         let (kept, replaced) = (log_ratio.exp(), -log_ratio.exp_m1());
         Posterior {
@@ -59,12 +64,15 @@ impl Posterior {
             variance: replaced * schedule.sigma(s).powi(2),
             forward_variance: replaced * schedule.sigma(t).powi(2),
         }
+        // ANCHOR_END: posterior_between
     }
 
+    // ANCHOR: mean_of
     /// mu_tilde(x_t, x_0) for one number.
     pub fn mean_of(&self, x0: f64, x_t: f64) -> f64 {
         self.coef_x0 * x0 + self.coef_xt * x_t
     }
+    // ANCHOR_END: mean_of
 
     /// mu_tilde(x_t, x_0) for a batch whose samples share t and s. Equal shapes.
     #[track_caller]
@@ -72,6 +80,7 @@ impl Posterior {
         &(x0 * self.coef_x0) + &(x_t * self.coef_xt)
     }
 
+    // ANCHOR: variance_between
     /// The variance between the two extremes: exp(v log beta + (1 - v) log beta_tilde) for v in [0, 1]. (B3)
     ///
     /// v is a network's output in Improved DDPM eq. 15, and the constant gamma in Imagen's ancestral sampler. At the
@@ -79,8 +88,10 @@ impl Posterior {
     pub fn variance_between(&self, v: f64) -> f64 {
         self.forward_variance.powf(v) * self.variance.powf(1.0 - v)
     }
+    // ANCHOR_END: variance_between
 }
 
+// ANCHOR: mean_from_eps
 /// mu_tilde from the noise instead of the image: (x_t - beta_i / sqrt(1 - alpha_bar_i) eps) / sqrt(alpha_i), for one
 /// number. (B2) DDPM eq. 11.
 ///
@@ -92,3 +103,4 @@ pub fn mean_from_eps(schedule: &DiscreteSchedule, i: usize, x_t: f64, eps: f64) 
     let beta = schedule.betas()[i - 1];
     (x_t - beta / (1.0 - schedule.alpha_bars()[i]).sqrt() * eps) / (1.0 - beta).sqrt()
 }
+// ANCHOR_END: mean_from_eps

@@ -16,6 +16,7 @@
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_PI_2;
 
+// ANCHOR: schedule
 /// A noise schedule in continuous time. All functions take t in [0, 1]; implementations may panic outside.
 pub trait Schedule: Send + Sync {
     /// log alpha_bar(t): 0 at t = 0, strictly decreasing, finite.
@@ -34,7 +35,8 @@ pub trait Schedule: Send + Sync {
     /// Standard deviation of the noise: sigma(t) = sqrt(1 - alpha_bar(t)).
     fn sigma(&self, t: f64) -> f64 {
         // exp_m1 keeps the digits that 1 - alpha_bar would lose near t = 0
-        (-self.log_alpha_bar(t).exp_m1()).sqrt()
+        // subtracted from 0, not negated, which would give -0 at t = 0
+        (0.0 - self.log_alpha_bar(t).exp_m1()).sqrt()
     }
 
     /// lambda(t) = log(alpha(t)^2 / sigma(t)^2), strictly decreasing; infinite at t = 0.
@@ -43,6 +45,7 @@ pub trait Schedule: Send + Sync {
         log_alpha_bar - (-log_alpha_bar.exp_m1()).ln()
     }
 }
+// ANCHOR_END: schedule
 
 /// The chain x_0, x_1, .., x_T of DDPM, and its continuous view t = i / T.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +62,7 @@ pub struct DiscreteSchedule {
 const LARGEST_BETA: f64 = 0.999;
 
 impl DiscreteSchedule {
+    // ANCHOR: from_betas
     /// The chain with the given variances beta_1 .. beta_T. (A1)
     ///
     /// # Panics
@@ -79,7 +83,9 @@ impl DiscreteSchedule {
         }
         DiscreteSchedule { betas, alpha_bars, log_alpha_bars }
     }
+    // ANCHOR_END: from_betas
 
+    // ANCHOR: linear
     /// The linear schedule: beta from 1e-4 to 0.02 in 1000 steps; with another number of steps both ends are scaled by
     /// 1000 / steps, which keeps alpha_bar at the end about the same. (A4) DDPM section 4.
     ///
@@ -92,7 +98,9 @@ impl DiscreteSchedule {
         let beta = |i: usize| first + (last - first) * i as f64 / (steps.max(2) - 1) as f64;
         DiscreteSchedule::from_betas((0..steps).map(|i| beta(i).min(LARGEST_BETA)).collect())
     }
+    // ANCHOR_END: linear
 
+    // ANCHOR: cosine
     /// The cosine schedule: beta_i = 1 - alpha_bar(i / T) / alpha_bar((i - 1) / T) with [`cosine_alpha_bar`], at most
     /// 0.999. (A4) Improved DDPM eq. 17.
     ///
@@ -104,6 +112,7 @@ impl DiscreteSchedule {
         let beta = |i: usize| 1.0 - alpha_bar(i) / alpha_bar(i - 1);
         DiscreteSchedule::from_betas((1..=steps).map(|i| beta(i).min(LARGEST_BETA)).collect())
     }
+    // ANCHOR_END: cosine
 
     /// T, the number of steps.
     pub fn steps(&self) -> usize {
@@ -127,6 +136,7 @@ impl DiscreteSchedule {
 }
 
 impl Schedule for DiscreteSchedule {
+    // ANCHOR: log_alpha_bar
     /// Linear in t between the grid points i / T, which it meets.
     #[track_caller]
     fn log_alpha_bar(&self, t: f64) -> f64 {
@@ -136,8 +146,10 @@ impl Schedule for DiscreteSchedule {
         let fraction = position - i as f64;
         (1.0 - fraction) * self.log_alpha_bars[i] + fraction * self.log_alpha_bars[i + 1]
     }
+    // ANCHOR_END: log_alpha_bar
 }
 
+// ANCHOR: cosine_alpha_bar
 /// alpha_bar(t) = f(t) / f(0) with f(t) = cos^2((t + s) / (1 + s) pi / 2) and s = 0.008: the cosine schedule before it
 /// is cut into steps. 0 at t = 1. (A4) Improved DDPM eq. 17.
 pub fn cosine_alpha_bar(t: f64) -> f64 {
@@ -145,6 +157,7 @@ pub fn cosine_alpha_bar(t: f64) -> f64 {
     let f = |t: f64| ((t + S) / (1.0 + S) * FRAC_PI_2).cos().powi(2);
     f(t) / f(0.0)
 }
+// ANCHOR_END: cosine_alpha_bar
 
 /// A schedule by name, as configs write it: `"linear"` or `"cosine"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]

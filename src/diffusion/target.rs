@@ -18,6 +18,7 @@ pub enum Target {
 }
 
 impl Target {
+    // ANCHOR: of
     /// What the network should have said. `x0`, `eps` and the result are [B, C, H, W].
     #[track_caller]
     pub fn of(self, x0: &Tensor, eps: &Tensor, levels: &Levels) -> Tensor {
@@ -27,7 +28,9 @@ impl Target {
             Target::V => &(&levels.alpha * eps) - &(&levels.sigma * x0),
         }
     }
+    // ANCHOR_END: of
 
+    // ANCHOR: to_x0
     /// x_hat_0 from a prediction of this kind. All [B, C, H, W]. Needs alpha > 0, that is any t of a finite schedule.
     ///
     /// ```text
@@ -41,7 +44,9 @@ impl Target {
             Target::V => &(&levels.alpha * x_t) - &(&levels.sigma * prediction),
         }
     }
+    // ANCHOR_END: to_x0
 
+    // ANCHOR: to_eps
     /// eps_hat from a prediction of this kind. All [B, C, H, W]. Needs sigma > 0, that is t > 0, if this is `X0`.
     ///
     /// ```text
@@ -55,6 +60,7 @@ impl Target {
             Target::V => &(&levels.sigma * x_t) + &(&levels.alpha * prediction),
         }
     }
+    // ANCHOR_END: to_eps
 
     /// v_hat from a prediction of this kind. All [B, C, H, W]. The other two targets first become x_0 and eps.
     #[track_caller]
@@ -65,6 +71,7 @@ impl Target {
         }
     }
 
+    // ANCHOR: error_scale
     /// How many times the squared error of x_hat_0 the squared error of this target is, at signal-to-noise ratio
     /// `snr` = alpha^2 / sigma^2: SNR for eps, 1 for x_0, SNR + 1 for v.
     pub fn error_scale(self, snr: f64) -> f64 {
@@ -74,4 +81,5 @@ impl Target {
             Target::V => snr + 1.0,
         }
     }
+    // ANCHOR_END: error_scale
 }

@@ -23,6 +23,7 @@ pub enum Weighting {
 }
 
 impl Weighting {
+    // ANCHOR: weight
     /// The factor of the squared error of `target` at signal-to-noise ratio `snr`, finite and above 0.
     pub fn weight(self, target: Target, snr: f64) -> f64 {
         let for_x0 = match self {
@@ -33,6 +34,7 @@ impl Weighting {
         };
         for_x0 / target.error_scale(snr)
     }
+    // ANCHOR_END: weight
 }
 
 /// The factor of ||eps - eps_theta||^2 in the bound's term L_{i-1}, when the model's variance is `variance` I:
@@ -41,8 +43,10 @@ impl Weighting {
 /// # Panics
 /// Unless 1 <= i <= T.
 #[track_caller]
+// ANCHOR: bound_weight
 pub fn bound_weight(schedule: &DiscreteSchedule, i: usize, variance: f64) -> f64 {
     assert!((1..=schedule.steps()).contains(&i), "step {i} of a chain of {}", schedule.steps());
     let beta = schedule.betas()[i - 1];
     beta * beta / (2.0 * variance * (1.0 - beta) * (1.0 - schedule.alpha_bars()[i]))
 }
+// ANCHOR_END: bound_weight

@@ -25,6 +25,7 @@ impl Array {
         self.kernels().affine(self, scale, shift)
     }
 
+    // ANCHOR: sum_to_shape
     /// Summed over the axes along which `shape` was broadcast to this array's shape: the adjoint of broadcasting.
     /// Panics if `shape` does not broadcast to this array's shape.
     #[track_caller]
@@ -41,6 +42,7 @@ impl Array {
         }
         sum.reshape(shape)
     }
+    // ANCHOR_END: sum_to_shape
 
     /// Repeated along axes of size 1 (or missing in front) until the shape is `shape`. Panics if it does not broadcast.
     #[track_caller]

@@ -78,6 +78,7 @@ impl Unary {
         }
     }
 
+    // ANCHOR: derivative
     /// f'(x). At the kinks of `Abs` and `Relu` it is 0.
     #[inline(always)]
     #[rustfmt::skip]
@@ -107,6 +108,7 @@ impl Unary {
             Unary::GeluErf    => normal_cdf(x) + x * normal_density(x),
         }
     }
+    // ANCHOR_END: derivative
 
     /// The name, in snake case.
     #[rustfmt::skip]

@@ -37,10 +37,13 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
-    /// Output size along one direction: floor((size + 2 padding - kernel) / stride) + 1; `None` if the kernel does not fit.
+    // ANCHOR: conv_output
+    /// Output size along one direction: floor((size + 2 padding - kernel) / stride) + 1; `None` if
+    /// the kernel does not fit.
     pub fn output(&self, size: usize, kernel: usize) -> Option<usize> {
         Some((size + 2 * self.padding).checked_sub(kernel)? / self.stride + 1)
     }
+    // ANCHOR_END: conv_output
 }
 
 /// One step of Adam or AdamW (equations in `optim`).
@@ -60,6 +63,7 @@ pub struct AdamStep {
     pub step: u64,
 }
 
+// ANCHOR: some_primitives
 /// What a device must be able to compute. Shapes are written [outer, .., inner].
 pub trait Kernels: Send + Sync {
     /// `shape` filled with `value`.
@@ -76,6 +80,7 @@ pub trait Kernels: Send + Sync {
 
     /// y = f(a, b), element by element; shapes broadcast as [`Shape::broadcast`] says.
     fn binary(&self, op: Binary, a: &Array, b: &Array) -> Array;
+    // ANCHOR_END: some_primitives
 
     /// acc += scale x, in place; equal shapes.
     fn add_assign(&self, acc: &mut Array, x: &Array, scale: f64);

@@ -38,6 +38,14 @@ impl Attention {
     /// infinity for padding. Panics if there is a text and the layer was made without one.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, text: Option<(&Tensor, &Tensor)>) -> Tensor {
+        self.forward_with_weights(x, text).0
+    }
+
+    // ANCHOR: attention_forward
+    /// As [`Attention::forward`], and the weights [B, heads, H W, H W + N]: how much a pixel takes of every pixel and of
+    /// every token.
+    #[track_caller]
+    pub fn forward_with_weights(&self, x: &Tensor, text: Option<(&Tensor, &Tensor)>) -> (Tensor, Tensor) {
         let [b, c, h, w] = x.shape().dims("attention");
         let (n, d) = (h * w, c / self.heads);
         let qkv = self.qkv.forward(&self.norm.forward(x)).reshape([b, 3 * self.heads, d, n]).transpose();
@@ -55,7 +63,9 @@ impl Attention {
             values = concat(&[&values, &kv[1]], 2);
             bias = Some(hidden.pad(-1, n, 0));
         }
-        let seen = q.attention(&keys, &values, bias.as_ref(), 1.0 / (d as f64).sqrt());
-        x + &self.out.forward(&seen.transpose().reshape([b, c, h, w]))
+        let weights = q.attention_weights(&keys, bias.as_ref(), 1.0 / (d as f64).sqrt());
+        let seen = weights.matmul(&values);
+        (x + &self.out.forward(&seen.transpose().reshape([b, c, h, w])), weights)
     }
+    // ANCHOR_END: attention_forward
 }

@@ -3,6 +3,7 @@
 use crate::array::DType;
 use crate::autograd::Tensor;
 
+// ANCHOR: sinusoidal
 /// Each position as `dim` features: sines, then cosines, of the position times frequencies falling geometrically from
 /// 1 towards 1/10000, which is not reached: [positions.len(), dim]. Panics unless `dim` is even. (Vaswani et al. 2017, section 3.5; DDPM, appendix B)
 #[track_caller]
@@ -19,3 +20,4 @@ pub fn sinusoidal(positions: &[f64], dim: usize, dtype: DType) -> Tensor {
         .collect();
     Tensor::from_f64([positions.len(), dim], &values, dtype)
 }
+// ANCHOR_END: sinusoidal

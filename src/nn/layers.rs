@@ -11,6 +11,7 @@ pub struct Linear {
 }
 
 impl Linear {
+    // ANCHOR: linear_new
     /// From `inputs` to `outputs` features; first values uniform within 1 / sqrt(inputs), as in PyTorch.
     pub fn new(init: &Init, inputs: usize, outputs: usize) -> Linear {
         let fill = Fill::Uniform(1.0 / (inputs as f64).sqrt());
@@ -19,6 +20,7 @@ impl Linear {
             bias: Some(init.param("bias", [outputs], fill)),
         }
     }
+    // ANCHOR_END: linear_new
 
     /// As [`Linear::new`], with weight and bias 0: what follows starts as if this layer were not there.
     pub fn zeroed(init: &Init, inputs: usize, outputs: usize) -> Linear {
@@ -32,13 +34,16 @@ impl Linear {
         Linear { weight: init.param("weight", [outputs, inputs], fill), bias: None }
     }
 
+    // ANCHOR: linear_forward
     /// [.., inputs] to [.., outputs]. Panics if the last axis does not fit.
     #[track_caller]
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref())
     }
+    // ANCHOR_END: linear_forward
 }
 
+// ANCHOR: conv2d
 /// 2-D convolution with a square kernel.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
@@ -49,11 +54,13 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// From `inputs` to `outputs` channels; first values uniform within 1 / sqrt(inputs kernel^2), as in PyTorch.
+    /// From `inputs` to `outputs` channels; first values uniform within 1 / sqrt(inputs kernel^2), as
+    /// in PyTorch.
     pub fn new(init: &Init, inputs: usize, outputs: usize, kernel: usize, stride: usize, padding: usize) -> Conv2d {
         let fill = Fill::Uniform(1.0 / ((inputs * kernel * kernel) as f64).sqrt());
         Conv2d::filled(init, [outputs, inputs, kernel, kernel], stride, padding, fill)
     }
+// ANCHOR_END: conv2d
 
     /// A 3x3 convolution that keeps the size.
     pub fn same3x3(init: &Init, inputs: usize, outputs: usize) -> Conv2d {

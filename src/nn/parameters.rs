@@ -12,6 +12,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 
+// ANCHOR: param_struct
 /// A named tensor that is trained. Clones are the same parameter.
 #[derive(Clone)]
 pub struct Param(Arc<Inner>);
@@ -20,6 +21,7 @@ struct Inner {
     name: String,
     leaf: RwLock<Tensor>,
 }
+// ANCHOR_END: param_struct
 
 impl Param {
     /// Its name within the model, such as "mid.attention.out.weight".
@@ -142,6 +144,7 @@ impl Init {
         Init { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
     }
 
+    // ANCHOR: init_param
     /// A new parameter. Panics if the model has one of that name.
     #[track_caller]
     pub fn param(&self, name: &str, shape: impl Into<Shape>, fill: Fill) -> Param {
@@ -165,6 +168,7 @@ impl Init {
         self.made.borrow_mut().push(param.clone());
         param
     }
+    // ANCHOR_END: init_param
 
     /// All parameters made so far.
     pub fn parameters(&self) -> Parameters {

@@ -98,10 +98,12 @@ impl Optimizer for Adafactor {
 }
 
 impl Adafactor {
+    // ANCHOR: adafactor_decay
     /// beta2 of this step. It is 0 at the first one: the zeros the state starts from leave no bias to correct.
     fn decay(&self) -> f64 {
         1.0 - (self.steps as f64).powf(-self.decay_rate)
     }
+    // ANCHOR_END: adafactor_decay
 
     /// (second largest axis, largest axis) if both are large enough. Of equal sizes, the later axis counts as larger.
     fn factored_axes(&self, shape: &Shape) -> Option<(usize, usize)> {

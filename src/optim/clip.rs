@@ -13,6 +13,7 @@ pub fn global_norm(parameters: &Parameters, gradients: &Gradients) -> f64 {
     reached(parameters, gradients).map(|(_, grad)| sum_of_squares(grad)).sum::<f64>().sqrt()
 }
 
+// ANCHOR: clip
 /// (H1) Scales the gradients of `parameters` together so that their [`global_norm`] is at most `max_norm` (Pascanu et al., arXiv
 /// 1211.5063, algorithm 1): the direction stays. Returns the norm before. Gradients within the limit stay bit for bit.
 ///
@@ -29,6 +30,7 @@ pub fn clip(gradients: &mut Gradients, parameters: &Parameters, max_norm: f64) -
     }
     norm
 }
+// ANCHOR_END: clip
 
 fn sum_of_squares(array: &Array) -> f64 {
     match array.dtype() {

@@ -23,11 +23,14 @@ impl Ema {
         Ok(Ema { decay, warmup, updates: 0, values: parameters.values() })
     }
 
+    // ANCHOR: ema_decay_at
     /// d_k, the decay of update `k`, counted from 1.
     pub fn decay_at(&self, k: u64) -> f64 {
         if self.warmup { self.decay.min((1 + k) as f64 / (10 + k) as f64) } else { self.decay }
     }
+    // ANCHOR_END: ema_decay_at
 
+    // ANCHOR: ema_update
     /// Moves the average towards the present weights, in place. Panics if they are of another model.
     #[track_caller]
     pub fn update(&mut self, parameters: &Parameters) {
@@ -39,6 +42,7 @@ impl Ema {
             average.kernels().lerp_assign(average, param.tensor().array(), weight);
         }
     }
+    // ANCHOR_END: ema_update
 
     /// How many updates have been made.
     pub fn updates(&self) -> u64 {

@@ -29,6 +29,7 @@ pub enum LearningRate {
 }
 
 impl LearningRate {
+    // ANCHOR: learning_rate_at
     /// The rate of a step, counted from 0: of a warm-up, step 0 has rate 0.
     pub fn at(&self, step: u64) -> f64 {
         match *self {
@@ -41,6 +42,7 @@ impl LearningRate {
             }
         }
     }
+    // ANCHOR_END: learning_rate_at
 
     /// An error that names the first setting out of its range.
     pub fn check(&self) -> Result<(), OptimizerError> {

@@ -23,6 +23,7 @@ impl Sgd {
 }
 
 impl Optimizer for Sgd {
+    // ANCHOR: sgd_step
     fn step(&mut self, parameters: &Parameters, gradients: &Gradients, lr: f64) {
         self.steps += 1;
         for (param, grad) in reached(parameters, gradients) {
@@ -37,6 +38,7 @@ impl Optimizer for Sgd {
             param.update(|p| kernels.add_assign(p, velocity, -lr));
         }
     }
+    // ANCHOR_END: sgd_step
 
     fn steps(&self) -> u64 {
         self.steps

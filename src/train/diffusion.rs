@@ -44,6 +44,7 @@ impl Task for DiffusionTask {
 
     /// L_simple with the config's target and weighting (C4, C5), at one random time an image. Time, noise, caption and
     /// dropping of an image are keyed by the step and its place in the batch.
+    // ANCHOR: training_loss
     fn loss(&self, step: u64) -> Result<Tensor, TrainError> {
         let (seed, images) = (self.config.seed, &self.data.train);
         let indices = self.batches.indices(step);
@@ -67,6 +68,7 @@ impl Task for DiffusionTask {
         let settings = &self.config.diffusion;
         Ok(loss(&prediction, &x0, &eps, &t, schedule, settings.target, settings.weighting).mean)
     }
+    // ANCHOR_END: training_loss
 
     fn examples(&self, step: u64) -> Vec<usize> {
         self.batches.indices(step)

@@ -207,6 +207,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// One step: (loss, gradient norm before clipping, learning rate).
+    // ANCHOR: train_step
     fn train_step(&mut self, train: &TrainConfig) -> Result<(f64, f64, f64), TrainError> {
         let parameters = self.task.parameters();
         let loss = self.task.loss(self.step)?;
@@ -223,6 +224,7 @@ impl<'a> Trainer<'a> {
         self.pending.count += 1;
         Ok((value, grad_norm, lr))
     }
+    // ANCHOR_END: train_step
 
     /// An error if the last step has left a weight that is NaN or infinite: it must not get into a checkpoint.
     fn check_weights(&self) -> Result<(), TrainError> {

@@ -34,6 +34,7 @@ impl ResBlock {
         }
     }
 
+    // ANCHOR: res_block
     /// x [B, inputs, H, W] to [B, outputs, H, W]; embedding [B, time_dim], already activated.
     pub(super) fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
         let b = x.shape()[0];
@@ -51,6 +52,7 @@ impl ResBlock {
             None => &h + x,
         }
     }
+    // ANCHOR_END: res_block
 }
 
 /// Every pixel doubled in both directions, then a 3x3 convolution.

@@ -72,12 +72,14 @@ impl TimeEmbedding {
         TimeEmbedding { features, first, second: Linear::new(&init.scope("1"), dim, dim) }
     }
 
+    // ANCHOR: time_embedding
     /// Times in [0, 1] to [B, dim].
     pub(super) fn forward(&self, t: &[f64], dtype: DType) -> Tensor {
         let steps: Vec<f64> = t.iter().map(|t| t * STEPS).collect();
         let waves = sinusoidal(&steps, self.features, dtype);
         self.second.forward(&self.first.forward(&waves).silu())
     }
+    // ANCHOR_END: time_embedding
 }
 
 /// Text tokens, normalised, as a sequence for attention and pooled for the time embedding. (F4)
@@ -114,11 +116,13 @@ impl TextInput {
             }
             Some(condition) => self.replace_dropped(condition, b),
         };
+        // ANCHOR: pooled_text
         let n = tokens.shape()[1];
         let weights = mask.reshape([b, n, 1]);
         let mean = &(&tokens * &weights).sum(&[1], false) / &weights.sum(&[1], false);
         let pooled = self.second.forward(&self.first.forward(&mean).silu());
         (tokens, mask.reshape([b, 1, 1, n]).mask_to_bias(), pooled)
+        // ANCHOR_END: pooled_text
     }
 
     /// Tokens and mask with a dropped text as the null token alone: the same as without a condition, however much

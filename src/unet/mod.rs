@@ -23,9 +23,9 @@ pub struct UNet {
     time: TimeEmbedding,
     text: Option<TextInput>,
     conv_in: Conv2d,
-    down: Vec<Step>,
+    down: Vec<(String, Step)>,
     middle: (ResBlock, Attention, ResBlock),
-    up: Vec<Step>,
+    up: Vec<(String, Step)>,
     norm_out: GroupNorm,
     conv_out: Conv2d,
 }
@@ -52,6 +52,7 @@ impl UNet {
         let block =
             |name: &str, inputs: usize, outputs: usize| ResBlock::new(&init.scope(name), &config, inputs, outputs);
 
+        // ANCHOR: way_down
         // `skips` holds the channels of every result on the way down; the way up takes them from the end.
         let mut channels = config.base_channels;
         let mut skips = vec![channels];
@@ -59,34 +60,44 @@ impl UNet {
         for (level, &multiplier) in config.channel_multipliers.iter().enumerate() {
             let width = config.base_channels * multiplier;
             for i in 0..config.blocks {
-                let attends = config.attention[level].then(|| attention(&format!("down.{level}.{i}.attention"), width));
-                down.push(Step::Block(Box::new(block(&format!("down.{level}.{i}"), channels, width)), attends));
+                let name = format!("down.{level}.{i}");
+                let attends = config.attention[level].then(|| attention(&format!("{name}.attention"), width));
+                let step = Step::Block(Box::new(block(&name, channels, width)), attends);
+                down.push((name, step));
                 channels = width;
                 skips.push(channels);
             }
             if level + 1 < config.channel_multipliers.len() {
-                let halve = Conv2d::new(&init.scope(format!("down.{level}.halve")), channels, channels, 3, 2, 1);
-                down.push(Step::Down(halve));
+                let name = format!("down.{level}.halve");
+                let halve = Conv2d::new(&init.scope(&name), channels, channels, 3, 2, 1);
+                down.push((name, Step::Down(halve)));
                 skips.push(channels);
             }
         }
+        // ANCHOR_END: way_down
         let middle = (
             block("middle.0", channels, channels),
             attention("middle.attention", channels),
             block("middle.1", channels, channels),
         );
+        // ANCHOR: way_up
         let mut up = Vec::new();
         for (level, &multiplier) in config.channel_multipliers.iter().enumerate().rev() {
             let width = config.base_channels * multiplier;
             for (i, skip) in skips.split_off(skips.len() - config.blocks - 1).into_iter().rev().enumerate() {
-                let attends = config.attention[level].then(|| attention(&format!("up.{level}.{i}.attention"), width));
-                up.push(Step::Block(Box::new(block(&format!("up.{level}.{i}"), channels + skip, width)), attends));
+                let name = format!("up.{level}.{i}");
+                let attends = config.attention[level].then(|| attention(&format!("{name}.attention"), width));
+                let step = Step::Block(Box::new(block(&name, channels + skip, width)), attends);
+                up.push((name, step));
                 channels = width;
             }
             if level > 0 {
-                up.push(Step::Up(Upsample::new(&init.scope(format!("up.{level}.double")), channels)));
+                let name = format!("up.{level}.double");
+                let double = Upsample::new(&init.scope(&name), channels);
+                up.push((name, Step::Up(double)));
             }
         }
+        // ANCHOR_END: way_up
         Ok(UNet {
             time: TimeEmbedding::new(&init.scope("time"), config.base_channels, config.time_dim()),
             text: config.text.as_ref().map(|t| TextInput::new(&init.scope("text"), t, config.time_dim())),
@@ -111,13 +122,31 @@ impl UNet {
     /// fit, if H or W cannot be halved often enough, or if there is a condition and the network was made without text.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, t: &[f64], condition: Option<&Condition>) -> Tensor {
+        self.forward_watched(x, t, condition, &mut |_, _| {})
+    }
+
+    /// As [`UNet::forward`], for those who want to look inside: `watch` is shown every result on the way and the name of
+    /// the layer it comes from.
+    ///
+    /// "time" [B, time_dim]; "conv_in", "down.0.0", "down.0.halve" and so on [B, C, H, W]; "up.0.0.joined" what a block
+    /// going up is given, its skip connection included; "middle.attention.weights" [B, heads, H W, H W + N].
+    #[track_caller]
+    pub fn forward_watched(
+        &self,
+        x: &Tensor,
+        t: &[f64],
+        condition: Option<&Condition>,
+        watch: &mut dyn FnMut(&str, &Tensor),
+    ) -> Tensor {
         let [b, _, height, width] = x.shape().dims("unet");
         let fold = self.config.size_divisor();
         assert!(height % fold == 0 && width % fold == 0, "unet: {} must have sides divisible by {fold}", x.shape());
         assert_eq!(t.len(), b, "unet: {} images need as many times", b);
         assert!(condition.is_none() || self.text.is_some(), "unet: this network was made without text");
 
+        // ANCHOR: unet_told
         let mut embedding = self.time.forward(t, x.dtype());
+        watch("time", &embedding);
         let mut tokens = None;
         if let Some(text) = &self.text {
             let (sequence, bias, pooled) = text.forward(condition, b);
@@ -126,36 +155,68 @@ impl UNet {
         }
         let text = tokens.as_ref().map(|(tokens, bias)| (tokens, bias));
         let embedding = embedding.silu();
+        // ANCHOR_END: unet_told
 
+        // ANCHOR: unet_forward
         let mut h = self.conv_in.forward(x);
+        watch("conv_in", &h);
         let mut skips = vec![h.clone()];
-        for step in &self.down {
-            h = step.forward(&h, &embedding, text);
+        for (name, step) in &self.down {
+            h = step.forward(name, &h, &embedding, text, watch);
             skips.push(h.clone());
         }
         h = self.middle.0.forward(&h, &embedding);
-        h = self.middle.1.forward(&h, text);
+        watch("middle.0", &h);
+        h = attend("middle", &self.middle.1, &h, text, watch);
         h = self.middle.2.forward(&h, &embedding);
-        for step in &self.up {
+        watch("middle.1", &h);
+        for (name, step) in &self.up {
             if let Step::Block(..) = step {
                 let skip = skips.pop().expect("there is a skip connection for every block going up");
                 h = concat(&[&h, &skip], 1);
+                watch(&format!("{name}.joined"), &h);
             }
-            h = step.forward(&h, &embedding, text);
+            h = step.forward(name, &h, &embedding, text, watch);
         }
         self.conv_out.forward(&self.norm_out.forward(&h).silu())
+        // ANCHOR_END: unet_forward
     }
 }
 
 impl Step {
-    fn forward(&self, h: &Tensor, embedding: &Tensor, text: Option<(&Tensor, &Tensor)>) -> Tensor {
-        match self {
-            Step::Block(block, None) => block.forward(h, embedding),
-            Step::Block(block, Some(attention)) => attention.forward(&block.forward(h, embedding), text),
+    fn forward(
+        &self,
+        name: &str,
+        h: &Tensor,
+        embedding: &Tensor,
+        text: Option<(&Tensor, &Tensor)>,
+        watch: &mut dyn FnMut(&str, &Tensor),
+    ) -> Tensor {
+        let h = match self {
+            Step::Block(block, _) => block.forward(h, embedding),
             Step::Down(halve) => halve.forward(h),
             Step::Up(double) => double.forward(h),
+        };
+        watch(name, &h);
+        match self {
+            Step::Block(_, Some(attention)) => attend(name, attention, &h, text, watch),
+            _ => h,
         }
     }
+}
+
+/// The attention of the step `name`.
+fn attend(
+    name: &str,
+    attention: &Attention,
+    h: &Tensor,
+    text: Option<(&Tensor, &Tensor)>,
+    watch: &mut dyn FnMut(&str, &Tensor),
+) -> Tensor {
+    let (h, weights) = attention.forward_with_weights(h, text);
+    watch(&format!("{name}.attention"), &h);
+    watch(&format!("{name}.attention.weights"), &weights);
+    h
 }
 
 impl Denoiser for UNet {

@@ -13,6 +13,7 @@ fn dot(a: &Array, b: &Array) -> f64 {
     a.to_f64().iter().zip(b.to_f64()).map(|(x, y)| x * y).sum()
 }
 
+// ANCHOR: assert_adjoint
 /// Fails unless <A x, y> = <x, A' y> for random x and y, up to rounding.
 fn assert_adjoint(seed: u64, shape: impl Into<Shape>, a: impl Fn(&Tensor) -> Tensor) -> Result<(), TestCaseError> {
     let x = Tensor::leaf(random(seed, 0, &shape.into()));
@@ -27,10 +28,12 @@ fn assert_adjoint(seed: u64, shape: impl Into<Shape>, a: impl Fn(&Tensor) -> Ten
     prop_assert!((left - right).abs() <= 1e-12 * scale.max(1.0), "<A x, y> = {}, <x, A' y> = {}", left, right);
     Ok(())
 }
+// ANCHOR_END: assert_adjoint
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
+    // ANCHOR: of_conv2d_in_its_input_and_in_its_weight
     #[test]
     fn of_conv2d_in_its_input_and_in_its_weight(
         seed in any::<u64>(), b in 1_usize..4, c in 1_usize..6, o in 1_usize..7, h in 1_usize..12, w in 1_usize..12,
@@ -44,7 +47,9 @@ proptest! {
         let bias = |bias: &Tensor| x.conv2d(&Tensor::constant(weight.array().affine(0.0, 0.0)), Some(bias), stride, padding);
         assert_adjoint(seed, [o], bias)?;
     }
+    // ANCHOR_END: of_conv2d_in_its_input_and_in_its_weight
 
+    // ANCHOR: of_matmul_in_both_factors
     #[test]
     fn of_matmul_in_both_factors(
         seed in any::<u64>(), batch in 1_usize..4, shared in any::<bool>(), n in 1_usize..20, k in 1_usize..20, m in 1_usize..20,
@@ -57,7 +62,9 @@ proptest! {
         assert_adjoint(seed, a, |a| a.matmul_t(&right, transpose_a, transpose_b))?;
         assert_adjoint(seed, b, |b| left.matmul_t(b, transpose_a, transpose_b))?;
     }
+    // ANCHOR_END: of_matmul_in_both_factors
 
+    // ANCHOR: of_slice_and_pad
     #[test]
     fn of_slice_and_pad(
         seed in any::<u64>(), sizes in prop::collection::vec(1_usize..6, 1..5), pick in any::<prop::sample::Index>(),
@@ -72,7 +79,9 @@ proptest! {
         let there_and_back = x.pad(axis as isize, pad.0, pad.1).slice(axis as isize, pad.0..pad.0 + sizes[axis]);
         prop_assert!(there_and_back.array().bit_eq(x.array()));
     }
+    // ANCHOR_END: of_slice_and_pad
 
+    // ANCHOR: of_every_resize
     #[test]
     fn of_every_resize(
         seed in any::<u64>(), b in 1_usize..3, c in 1_usize..4, h in 1_usize..8, w in 1_usize..8, factor in 1_usize..4,
@@ -96,6 +105,7 @@ proptest! {
         let ones = Tensor::from_f64(shape, &vec![1.0; b * c * h * w], DType::F64);
         prop_assert!(ones.resize_bilinear(height, width).to_f64().iter().all(|v| (v - 1.0).abs() < 1e-14));
     }
+    // ANCHOR_END: of_every_resize
 
     #[test]
     fn of_permute(
@@ -114,6 +124,7 @@ proptest! {
         prop_assert!(x.permute(&order).permute(&inverse).array().bit_eq(x.array()));
     }
 
+    // ANCHOR: of_broadcasting_and_sums
     #[test]
     fn of_broadcasting_and_sums(
         seed in any::<u64>(), sizes in prop::collection::vec(1_usize..5, 1..5), repeat in prop::collection::vec(any::<bool>(), 5),
@@ -128,4 +139,5 @@ proptest! {
             assert_adjoint(seed, sizes.clone(), |x| x.mean(&axes, keep))?;
         }
     }
+    // ANCHOR_END: of_broadcasting_and_sums
 }

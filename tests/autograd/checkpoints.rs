@@ -118,6 +118,7 @@ fn inputs_that_want_no_gradient() {
     assert!(gradients.get(&leaf).unwrap().bit_eq(constant.array()));
 }
 
+// ANCHOR: the_block_runs_once_forward_and_once_backward
 #[test]
 fn the_block_runs_once_forward_and_once_backward() {
     let runs = Arc::new(AtomicUsize::new(0));
@@ -131,3 +132,4 @@ fn the_block_runs_once_forward_and_once_backward() {
     y.sum_all().backward();
     assert_eq!(runs.load(Ordering::Relaxed), 2);
 }
+// ANCHOR_END: the_block_runs_once_forward_and_once_backward

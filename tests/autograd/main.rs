@@ -1,7 +1,11 @@
 //! What the engine promises: how gradients add up, what is kept and for how long, and what it says to mistakes.
 
 mod adjoints;
+mod chain_rule;
 mod checkpoints;
+mod convolution;
+mod differences;
+mod families;
 mod memory;
 mod mistakes;
 
@@ -36,6 +40,7 @@ fn panic_message<R>(f: impl FnOnce() -> R) -> String {
     }
 }
 
+// ANCHOR: gradients_of_all_paths_add_up
 #[test]
 fn gradients_of_all_paths_add_up() {
     // y = (3x) (x^2) = 3 x^3, dy/dx = 9 x^2.
@@ -43,6 +48,7 @@ fn gradients_of_all_paths_add_up() {
     let y = &(&x * 3.0) * &x.square();
     assert_eq!(gradient(&y.backward(), &x), 36.0);
 }
+// ANCHOR_END: gradients_of_all_paths_add_up
 
 #[test]
 fn one_tensor_in_both_places_of_an_op() {
@@ -52,6 +58,7 @@ fn one_tensor_in_both_places_of_an_op() {
     assert_eq!(gradient(&(&x + &x).backward(), &x), 2.0);
 }
 
+// ANCHOR: diamonds_on_diamonds_are_walked_once
 #[test]
 fn diamonds_on_diamonds_are_walked_once() {
     // 2^60 paths, 60 ops: only a walk that visits each node once comes back.
@@ -62,6 +69,7 @@ fn diamonds_on_diamonds_are_walked_once() {
     }
     assert_eq!(gradient(&y.backward(), &x), 2.0_f64.powi(60));
 }
+// ANCHOR_END: diamonds_on_diamonds_are_walked_once
 
 #[test]
 fn only_leaves_that_matter_get_a_gradient() {
@@ -86,6 +94,7 @@ fn clones_are_the_same_leaf() {
     assert_eq!(gradient(&gradients, &x), 4.0);
 }
 
+// ANCHOR: a_cotangent_weighs_the_results
 #[test]
 fn a_cotangent_weighs_the_results() {
     let x = Tensor::leaf(random(0, [2, 3]));
@@ -94,6 +103,7 @@ fn a_cotangent_weighs_the_results() {
     let expected: Vec<f64> = x.to_f64().iter().zip(cotangent.to_f64()).map(|(x, c)| c * (2.0 * x)).collect();
     assert_eq!(gradients.get(&x).unwrap().to_f64(), expected);
 }
+// ANCHOR_END: a_cotangent_weighs_the_results
 
 #[test]
 fn gradients_with_respect_to_inputs_and_parameters_come_together() {
@@ -120,6 +130,7 @@ fn walking_back_twice_says_what_to_do() {
     assert!(message.contains("backward has been through square"), "{message}");
 }
 
+// ANCHOR: no_grad_makes_no_history
 #[test]
 fn no_grad_makes_no_history() {
     let x = scalar(2.0);
@@ -134,6 +145,7 @@ fn no_grad_makes_no_history() {
     let z = &y * &x;
     assert_eq!(gradient(&z.backward(), &x), 4.0);
 }
+// ANCHOR_END: no_grad_makes_no_history
 
 #[test]
 fn a_panic_ends_no_grad() {
@@ -183,6 +195,7 @@ fn graphs_of_several_threads_do_not_mix() {
     });
 }
 
+// ANCHOR: gradient_checking_finds_wrong_gradients
 #[test]
 fn gradient_checking_finds_wrong_gradients() {
     let inputs = [random(0, [3, 4]), random(1, [4])];
@@ -205,6 +218,7 @@ fn gradient_checking_finds_wrong_gradients() {
     // A gradient that is not a number is no small error.
     assert!(check_gradients(|x| (&x[0] * 0.0).sqrt(), &inputs[..1], 1, 1e-6).is_err());
 }
+// ANCHOR_END: gradient_checking_finds_wrong_gradients
 
 #[test]
 fn gradient_checking_wants_f64() {

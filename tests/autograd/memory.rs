@@ -3,6 +3,8 @@
 use super::{gradient, random, scalar};
 use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, checkpoint, no_grad};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// On a small stack, where recursion over the graph would end the process.
 fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
@@ -62,6 +64,7 @@ fn sharing_can_be_seen() {
     assert!(is_only_holder(&mut array));
 }
 
+// ANCHOR: backward_frees_what_forward_saved
 #[test]
 fn backward_frees_what_forward_saved() {
     let leaf = Tensor::leaf(random(0, [5]));
@@ -80,6 +83,7 @@ fn backward_frees_what_forward_saved() {
     assert!(is_only_holder(&mut saved), "after backward nothing may hold it, though z itself lives on");
     drop((y, z));
 }
+// ANCHOR_END: backward_frees_what_forward_saved
 
 #[test]
 fn dropping_the_result_frees_what_forward_saved() {
@@ -143,3 +147,37 @@ fn a_matrix_product_holds_only_the_other_factor() {
     assert!(is_only_holder(&mut input));
     assert!(y.requires_grad());
 }
+
+// ANCHOR: segments_of_a_chain_keep_few_nodes
+/// A chain of n ops in segments of s keeps n / s checkpoints, and while backward is in a segment, its s ops: least at
+/// s = sqrt(n), where it is 2 sqrt(n).
+#[test]
+fn segments_of_a_chain_keep_few_nodes() {
+    let n = 144;
+    let kept = |s: usize| {
+        let most = Arc::new(AtomicUsize::new(0));
+        let segment = |y: Tensor| {
+            let most = most.clone();
+            checkpoint(&[&y], move |y| {
+                let end = (0..s).fold(y[0].clone(), |y, _| y.sin());
+                // What is alive in backward: the rest of the chain before this segment, and this segment's ops.
+                let alive = end.history().iter().filter(|(_, op, _)| *op != "leaf").count();
+                most.fetch_max(alive, Ordering::Relaxed);
+                end
+            })
+        };
+        let x = scalar(0.5);
+        let y = (0..n / s).fold(x.clone(), |y, _| segment(y));
+        let plain = (0..n).fold(x.clone(), |y, _| y.sin());
+        assert_eq!(y.history().len(), n / s + 1);
+        assert_eq!(gradient(&y.backward(), &x), gradient(&plain.backward(), &x));
+        // The checkpoint that is being run, and has left the history, is one more.
+        most.load(Ordering::Relaxed) + 1
+    };
+    for s in (1..=n).filter(|s| n % s == 0) {
+        assert_eq!(kept(s), n / s + s);
+        assert!(kept(s) >= kept(12));
+    }
+    assert_eq!(kept(12), 24);
+}
+// ANCHOR_END: segments_of_a_chain_keep_few_nodes

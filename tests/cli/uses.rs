@@ -98,6 +98,21 @@ fn a_picture_says_how_to_draw_it_again() {
 }
 
 #[test]
+fn the_sampler_can_be_chosen() {
+    let lab = lab();
+    let draw = |name: &str| {
+        let out = format!("{name}.png");
+        sample(&lab, &["seven", "--count", "1", "--steps", "3", "--sampler", name, "--out", &out]);
+        let (picture, text) = picture::read(&lab.path(&out)).unwrap();
+        let request: serde_json::Value = serde_json::from_str(&text["request"]).unwrap();
+        (picture, request["sampling"]["sampler"]["kind"].as_str().unwrap().to_string())
+    };
+    let [ancestral, ddim, solver] = ["ancestral", "ddim", "dpm-solver"].map(draw);
+    assert_eq!([&*ancestral.1, &*ddim.1, &*solver.1], ["ancestral", "ddim", "dpm_solver"]);
+    assert!(ancestral.0 != ddim.0 && ddim.0 != solver.0 && solver.0 != ancestral.0);
+}
+
+#[test]
 fn a_run_that_goes_on_can_be_sampled_from_its_newest_checkpoint() {
     let lab = lab();
     lab.good(&["train", "tiny.toml", "--out", "run", "--quiet"]);

@@ -1,7 +1,7 @@
 //! Every layer, with weights that are neither 0 nor 1, against a loop that says what it means.
 
 use super::{assert_close, random, stir};
-use imagen::array::DType;
+use imagen::array::{Array, DType};
 use imagen::autograd::Tensor;
 use imagen::nn::{Attention, Conv2d, Embedding, GroupNorm, Init, LayerNorm, Linear, RmsNorm, sinusoidal};
 use proptest::prelude::*;
@@ -18,6 +18,7 @@ fn input(shape: impl Into<imagen::array::Shape>) -> (Tensor, Vec<f64>) {
     (Tensor::constant(x.clone()), x.to_f64())
 }
 
+// ANCHOR: sinusoids_of_a_few_positions
 #[test]
 fn sinusoids_of_a_few_positions() {
     let waves = sinusoidal(&[0.0, 1.0, 500.0], 4, DType::F64);
@@ -30,7 +31,9 @@ fn sinusoids_of_a_few_positions() {
     assert_close(waves.array(), &expected, 1e-13);
     assert_eq!(sinusoidal(&[0.3], 6, DType::F32).dtype(), DType::F32);
 }
+// ANCHOR_END: sinusoids_of_a_few_positions
 
+// ANCHOR: likeness_of_positions_depends_on_their_distance
 proptest! {
     /// The reason for sinusoids: how alike two positions look depends on their distance alone.
     #[test]
@@ -42,6 +45,23 @@ proptest! {
         prop_assert!((likeness - of_distance).abs() < 1e-9);
     }
 }
+// ANCHOR_END: likeness_of_positions_depends_on_their_distance
+
+proptest! {
+    // ANCHOR: a_shift_in_time_is_a_rotation
+    /// Each pair of sine and cosine at p + d is the pair at p, turned by an angle that depends on d alone.
+    #[test]
+    fn a_shift_in_time_is_a_rotation(p in 0.0..1000.0, d in -500.0_f64..500.0, half in 1_usize..40) {
+        let waves = sinusoidal(&[p, p + d], 2 * half, DType::F64).to_f64();
+        let (now, later) = waves.split_at(2 * half);
+        for i in 0..half {
+            let (sin, cos) = f64::sin_cos(d * 1e-4_f64.powf(i as f64 / half as f64));
+            let turned = [cos * now[i] + sin * now[half + i], cos * now[half + i] - sin * now[i]];
+            prop_assert!((turned[0] - later[i]).abs() < 1e-11 && (turned[1] - later[half + i]).abs() < 1e-11);
+        }
+    }
+    // ANCHOR_END: a_shift_in_time_is_a_rotation
+}
 
 #[test]
 #[should_panic(expected = "sinusoidal: 5 features cannot be halved")]
@@ -49,6 +69,7 @@ fn an_odd_number_of_sinusoids_is_refused() {
     sinusoidal(&[1.0], 5, DType::F32);
 }
 
+// ANCHOR: linear
 #[test]
 fn linear() {
     let init = init();
@@ -71,6 +92,7 @@ fn linear() {
     assert_close(y.array(), &all(&|row, o| product("a.weight", row, o) + p["a.bias"][o]), CLOSE);
     assert_close(without.forward(&x).array(), &all(&|row, o| product("b.weight", row, o)), CLOSE);
 }
+// ANCHOR_END: linear
 
 #[test]
 fn convolution_with_stride_and_padding() {
@@ -135,6 +157,7 @@ fn normalised(values: &[f64], run: usize) -> Vec<f64> {
     values.chunks(run).flat_map(one).collect()
 }
 
+// ANCHOR: norms
 #[test]
 fn norms() {
     let init = init();
@@ -165,7 +188,9 @@ fn norms() {
         .collect();
     assert_close(rms.forward(&x).array(), &expected, CLOSE);
 }
+// ANCHOR_END: norms
 
+// ANCHOR: embedding
 #[test]
 fn embedding() {
     let init = init();
@@ -174,7 +199,9 @@ fn embedding() {
     let rows: Vec<f64> = [2, 0, 2].iter().flat_map(|&r| p["weight"][r * 3..][..3].to_vec()).collect();
     assert_close(table.forward(&[2, 0, 2]).array(), &rows, 0.0);
 }
+// ANCHOR_END: embedding
 
+// ANCHOR: attention_with_text
 /// Two heads over 2x3 pixels, three tokens of text of which the last of the second image is padding.
 #[test]
 fn attention_with_text() {
@@ -226,6 +253,7 @@ fn attention_with_text() {
         .collect();
     assert_close(y.array(), &expected, 1e-10);
 }
+// ANCHOR_END: attention_with_text
 
 #[test]
 #[should_panic(expected = "attention: 3 heads do not divide 4 channels")]
@@ -239,3 +267,167 @@ fn a_text_for_a_layer_without_is_refused() {
     let (x, tokens) = (input([1, 4, 2, 2]).0, input([1, 1, 3]).0);
     Attention::new(&init(), 4, 2, 2, None).forward(&x, Some((&tokens, &tokens)));
 }
+
+// ANCHOR: layers_without_a_bend_are_one_layer
+/// W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2).
+#[test]
+fn layers_without_a_bend_are_one_layer() {
+    let [x, w1, b1, w2, b2] =
+        [&[7, 3][..], &[5, 3], &[5], &[2, 5], &[2]].map(|shape| Tensor::constant(random(shape.len() as u64, shape)));
+    let two = x.linear(&w1, Some(&b1)).linear(&w2, Some(&b2));
+    let bias = &b1.reshape([1, 5]).linear(&w2, None).reshape([2]) + &b2;
+    let one = x.linear(&w2.matmul(&w1), Some(&bias));
+    assert_close(two.array(), &one.to_f64(), CLOSE);
+}
+// ANCHOR_END: layers_without_a_bend_are_one_layer
+
+// ANCHOR: silu_has_the_slope_of_its_formula
+/// The slope of x s(x) is s (1 + x (1 - s)): 1/2 at 0, 0 at the minimum x = -1.2785, where SiLU is x + 1.
+#[test]
+fn silu_has_the_slope_of_its_formula() {
+    let lowest = -1.278_464_542_761_073_8;
+    let xs = [-20.0, -3.0, lowest, -0.5, 0.0, 0.5, 3.0, 20.0];
+    let x = Tensor::leaf(Array::from_vec([xs.len()], xs.to_vec()));
+    let y = x.silu();
+    let slopes = y.sum_all().backward().get(&x).unwrap().to_f64();
+    let s = |x: f64| 1.0 / (1.0 + (-x).exp());
+    assert_close(y.array(), &xs.map(|x| x * s(x)), 1e-15);
+    for (x, slope) in xs.iter().zip(&slopes) {
+        assert!((slope - s(*x) * (1.0 + x * (1.0 - s(*x)))).abs() < 1e-15, "{x}: {slope}");
+    }
+    assert!(slopes[2].abs() < 1e-15 && slopes[4] == 0.5);
+    assert!((y.to_f64()[2] - (lowest + 1.0)).abs() < 1e-15);
+}
+// ANCHOR_END: silu_has_the_slope_of_its_formula
+
+proptest! {
+    // ANCHOR: norms_forget_scale_and_shift
+    /// Without eps, layer normalisation of a x + c is that of x for every a > 0 and c, and RMS normalisation of a x that of x.
+    #[test]
+    fn norms_forget_scale_and_shift(
+        x in prop::collection::vec(-3.0..3.0f64, 8),
+        a in 0.1..10.0f64,
+        c in -5.0..5.0f64,
+    ) {
+        let mean = x.iter().sum::<f64>() / 8.0;
+        prop_assume!(x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() > 0.1);
+        let [one, zero] = [1.0, 0.0].map(|v| Tensor::from_f64([8], &[v; 8], DType::F64));
+        let x = Tensor::from_f64([8], &x, DType::F64);
+        let (layer, rms) = (|x: &Tensor| x.layer_norm(&one, &zero, 0.0), |x: &Tensor| x.rms_norm(&one, 0.0));
+        assert_close(layer(&x.affine(a, c)).array(), &layer(&x).to_f64(), 1e-10);
+        assert_close(rms(&(&x * a)).array(), &rms(&x).to_f64(), CLOSE);
+        assert_close(rms(&(&x * -a)).array(), &(-&rms(&x)).to_f64(), CLOSE);
+    }
+    // ANCHOR_END: norms_forget_scale_and_shift
+
+    // ANCHOR: the_gradients_of_norms
+    /// gx = s (h - mean(h) - xhat mean(h xhat)) with h = w g and s = 1 / sqrt(var + eps); for RMS normalisation the same without
+    /// mean(h). Without eps they are orthogonal to what a norm forgets: to (1, .., 1) and to x, and for RMS to x.
+    #[test]
+    fn the_gradients_of_norms(
+        x in prop::collection::vec(-3.0..3.0f64, 6),
+        w in prop::collection::vec(-2.0..2.0f64, 6),
+        g in prop::collection::vec(-2.0..2.0f64, 6),
+    ) {
+        let mean = |v: &dyn Fn(usize) -> f64| (0..6).map(v).sum::<f64>() / 6.0;
+        let m = mean(&|i| x[i]);
+        prop_assume!(mean(&|i| (x[i] - m).powi(2)) > 0.1);
+        let gradient = |norm: &dyn Fn(&Tensor) -> Tensor| {
+            let leaf = Tensor::leaf(Array::from_vec([6], x.clone()));
+            let gradients = norm(&leaf).backward_with(Array::from_vec([6], g.clone()));
+            gradients.get(&leaf).unwrap().clone()
+        };
+        let (weight, bias) = (Tensor::from_f64([6], &w, DType::F64), Tensor::from_f64([6], &[0.3; 6], DType::F64));
+        for eps in [0.0, 0.5] {
+            let layer = gradient(&|x| x.layer_norm(&weight, &bias, eps));
+            let rms = gradient(&|x| x.rms_norm(&weight, eps));
+            for (found, m, centred) in [(&layer, m, true), (&rms, 0.0, false)] {
+                let s = 1.0 / (mean(&|i| (x[i] - m).powi(2)) + eps).sqrt();
+                let (h, xhat) = (|i: usize| w[i] * g[i], |i: usize| (x[i] - m) * s);
+                let shift = if centred { mean(&h) } else { 0.0 };
+                let slope = mean(&|i| h(i) * xhat(i));
+                let expected: Vec<f64> = (0..6).map(|i| s * (h(i) - shift - xhat(i) * slope)).collect();
+                assert_close(found, &expected, 1e-11);
+                if eps == 0.0 {
+                    let found = found.to_f64();
+                    prop_assert!(mean(&|i| found[i] * x[i]).abs() < 1e-11);
+                    prop_assert!(!centred || mean(&|i| found[i]).abs() < 1e-11);
+                }
+            }
+        }
+    }
+    // ANCHOR_END: the_gradients_of_norms
+
+    // ANCHOR: softmax_forgets_a_constant
+    /// Softmax of z + c is softmax of z; its entries are above 0 and sum to 1.
+    #[test]
+    fn softmax_forgets_a_constant(z in prop::collection::vec(-5.0..5.0f64, 4), c in -100.0..100.0f64) {
+        let z = Tensor::from_f64([4], &z, DType::F64);
+        let p = z.softmax(-1).to_f64();
+        assert_close((&z + c).softmax(-1).array(), &p, CLOSE);
+        prop_assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-14 && p.iter().all(|&p| p > 0.0));
+    }
+    // ANCHOR_END: softmax_forgets_a_constant
+
+    // ANCHOR: the_gradient_of_cross_entropy_is_p_minus_y
+    /// d loss / d z = (p - y) / B, where y has a 1 at the class and B is the number of samples.
+    #[test]
+    fn the_gradient_of_cross_entropy_is_p_minus_y(
+        z in prop::collection::vec(-5.0..5.0f64, 12),
+        classes in prop::collection::vec(0..4_u32, 3),
+    ) {
+        let logits = Tensor::leaf(Array::from_vec([3, 4], z));
+        let found = logits.cross_entropy(&classes).backward().get(&logits).unwrap().clone();
+        let p = logits.softmax(-1).to_f64();
+        let y = |i: usize| f64::from(u8::from(classes[i / 4] as usize == i % 4));
+        let expected: Vec<f64> = p.iter().enumerate().map(|(i, p)| (p - y(i)) / 3.0).collect();
+        assert_close(&found, &expected, CLOSE);
+    }
+    // ANCHOR_END: the_gradient_of_cross_entropy_is_p_minus_y
+}
+
+// ANCHOR: numbers_to_check_by_hand
+/// The small examples of the book's chapter on layers.
+#[test]
+fn numbers_to_check_by_hand() {
+    let leaf = |values: &[f64]| Tensor::leaf(Array::from_vec([1, values.len()], values.to_vec()));
+    let y = leaf(&[3.0, 4.0]).linear(&leaf(&[2.0, -1.0]), Some(&leaf(&[0.5]).reshape([1])));
+    assert_close(y.array(), &[2.5], 0.0);
+    let x = leaf(&[1.0, 1.0, 3.0, 3.0]);
+    let [one, zero] = [1.0, 0.0].map(|v| Tensor::from_f64([4], &[v; 4], DType::F64));
+    let y = x.layer_norm(&one, &zero, 0.0);
+    assert_close(y.array(), &[-1.0, -1.0, 1.0, 1.0], 1e-15);
+    let gradients = y.backward_with(Array::from_vec([1, 4], vec![1.0, 0.0, 0.0, 0.0]));
+    assert_close(gradients.get(&x).unwrap(), &[0.5, -0.5, 0.0, 0.0], 1e-15);
+    assert_close(
+        leaf(&[3.0, 4.0]).rms_norm(&leaf(&[1.0, 1.0]).reshape([2]), 0.0).array(),
+        &[0.848_528, 1.131_371],
+        1e-6,
+    );
+
+    let z = leaf(&[2.0, 1.0, 0.0]);
+    assert_close(z.softmax(-1).array(), &[0.665, 0.245, 0.090], 5e-4);
+    let loss = z.cross_entropy(&[0]);
+    assert!((loss.item() - 0.408).abs() < 5e-4);
+    assert_close(loss.backward().get(&z).unwrap(), &[-0.335, 0.245, 0.090], 5e-4);
+}
+// ANCHOR_END: numbers_to_check_by_hand
+
+// ANCHOR: the_gradient_of_a_batch_is_the_mean_of_its_gradients
+/// A loss that is a mean over samples has the mean of the samples' gradients.
+#[test]
+fn the_gradient_of_a_batch_is_the_mean_of_its_gradients() {
+    let (init, classes) = (init(), [1, 0, 1, 1]);
+    let layer = Linear::new(&init, 3, 2);
+    let gradient = |rows: std::ops::Range<usize>| {
+        let x = Tensor::constant(random(1, [4, 3])).slice(0, rows.clone());
+        let gradients = layer.forward(&x).cross_entropy(&classes[rows]).backward();
+        let all: Vec<f64> =
+            init.parameters().iter().flat_map(|p| gradients.get(&p.tensor()).unwrap().to_f64()).collect();
+        Array::from_vec([all.len()], all)
+    };
+    let alone: Vec<Vec<f64>> = (0..4).map(|i| gradient(i..i + 1).to_f64()).collect();
+    let mean: Vec<f64> = (0..8).map(|k| alone.iter().map(|g| g[k]).sum::<f64>() / 4.0).collect();
+    assert_close(&gradient(0..4), &mean, CLOSE);
+}
+// ANCHOR_END: the_gradient_of_a_batch_is_the_mean_of_its_gradients

@@ -1,5 +1,6 @@
 //! Layers against their plain formulas, first values of parameters, and weights as files.
 
+mod attention;
 mod init;
 mod layers;
 mod weights;

@@ -9,6 +9,7 @@ use imagen::autograd::{Tensor, check_gradients};
 use imagen::random::{Purpose, normal};
 use samples::{Sample, samples};
 
+// ANCHOR: gradients_are_those_of_the_finite_differences
 /// Backward against central differences, in f64.
 #[test]
 fn gradients_are_those_of_the_finite_differences() {
@@ -17,6 +18,7 @@ fn gradients_are_those_of_the_finite_differences() {
         Err(error) => Err(error.to_string()),
     });
 }
+// ANCHOR_END: gradients_are_those_of_the_finite_differences
 
 /// f32 against f64, forward and backward, on inputs that f32 holds exactly.
 #[test]
@@ -77,6 +79,7 @@ fn two_runs_give_the_same_bits() {
     });
 }
 
+// ANCHOR: any_number_of_threads_gives_the_same_bits
 /// What is summed in which order must not depend on how many threads share the work.
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
@@ -94,6 +97,7 @@ fn any_number_of_threads_gives_the_same_bits() {
         Ok(())
     });
 }
+// ANCHOR_END: any_number_of_threads_gives_the_same_bits
 
 /// Runs `check` on the whole table and reports every sample that fails it.
 #[track_caller]

@@ -25,6 +25,7 @@ fn zeros(parameters: &Parameters) -> Vec<String> {
     names.filter(|name| !name.contains("norm")).collect()
 }
 
+// ANCHOR: every_block_and_every_attention_ends_in_zeros
 #[test]
 fn every_block_and_every_attention_ends_in_zeros() {
     let (_, parameters) = fresh(tiny(), DType::F32);
@@ -34,14 +35,18 @@ fn every_block_and_every_attention_ends_in_zeros() {
     // Two in the middle, two down, four up, each a weight and a bias; attention in four places; the pooled text.
     assert_eq!(expected.len(), 2 * (8 + 4 + 1));
 }
+// ANCHOR_END: every_block_and_every_attention_ends_in_zeros
 
+// ANCHOR: at_the_start_neither_time_nor_text_has_any_influence
 #[test]
 fn at_the_start_neither_time_nor_text_has_any_influence() {
     for config in both_kinds() {
         assert_eq!(influences(&fresh(config, DType::F32).0), (false, false));
     }
 }
+// ANCHOR_END: at_the_start_neither_time_nor_text_has_any_influence
 
+// ANCHOR: the_last_convolution_of_the_blocks_lets_the_time_in
 #[test]
 fn the_last_convolution_of_the_blocks_lets_the_time_in() {
     for config in both_kinds() {
@@ -50,6 +55,7 @@ fn the_last_convolution_of_the_blocks_lets_the_time_in() {
         assert_eq!(influences(&net), (true, false));
     }
 }
+// ANCHOR_END: the_last_convolution_of_the_blocks_lets_the_time_in
 
 #[test]
 fn the_last_layer_of_attention_lets_the_text_in() {

@@ -2,6 +2,7 @@
 
 mod gradients;
 mod init;
+mod inside;
 mod reference;
 mod sampling;
 mod sizes;

@@ -136,6 +136,7 @@ impl Reference {
     }
 }
 
+// ANCHOR: the_network_is_the_one_written_down_twice
 #[test]
 fn the_network_is_the_one_written_down_twice() {
     let deep = UNetConfig {
@@ -160,3 +161,4 @@ fn the_network_is_the_one_written_down_twice() {
         assert!(error < 1e-12, "{config:?}: {error:e}");
     }
 }
+// ANCHOR_END: the_network_is_the_one_written_down_twice

@@ -7,6 +7,7 @@ use imagen::nn::Init;
 use imagen::unet::{Condition, TextConfig, UNet, UNetConfig};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+// ANCHOR: the_reference_workloads_have_the_parameters_of_their_peers
 /// The same networks in PyTorch have these counts.
 #[test]
 fn the_reference_workloads_have_the_parameters_of_their_peers() {
@@ -15,7 +16,9 @@ fn the_reference_workloads_have_the_parameters_of_their_peers() {
         assert_eq!(parameters.count(), count);
     }
 }
+// ANCHOR_END: the_reference_workloads_have_the_parameters_of_their_peers
 
+// ANCHOR: text_and_scale_shift_add_what_their_layers_hold
 /// What a layer adds is known: a token of text costs a norm, a null token, two layers for the pooled text, and keys and
 /// values in every attention layer.
 #[test]
@@ -32,7 +35,9 @@ fn text_and_scale_shift_add_what_their_layers_hold() {
     let scaled = UNetConfig { scale_shift: true, ..plain.clone() };
     assert_eq!(count(scaled) - count(plain), outputs * (time + 1));
 }
+// ANCHOR_END: text_and_scale_shift_add_what_their_layers_hold
 
+// ANCHOR: a_prediction_has_the_shape_of_its_images
 #[test]
 fn a_prediction_has_the_shape_of_its_images() {
     for multipliers in [vec![1], vec![1, 2], vec![1, 3], vec![2, 1, 3], vec![1, 1, 1, 2]] {
@@ -61,6 +66,7 @@ fn a_prediction_has_the_shape_of_its_images() {
         }
     }
 }
+// ANCHOR_END: a_prediction_has_the_shape_of_its_images
 
 type Change = fn(&mut UNetConfig);
 

@@ -20,6 +20,7 @@ fn says(net: &UNet, condition: Option<&Condition>) -> Array {
     predict(net, &images(3, dtype), &times(3), condition)
 }
 
+// ANCHOR: a_caption_has_an_influence_on_its_own_image_alone
 #[test]
 fn a_caption_has_an_influence_on_its_own_image_alone() {
     for net in nets() {
@@ -30,7 +31,9 @@ fn a_caption_has_an_influence_on_its_own_image_alone() {
         assert!(largest_difference(&row(&a, 1), &row(&b, 1)) > 1e-3);
     }
 }
+// ANCHOR_END: a_caption_has_an_influence_on_its_own_image_alone
 
+// ANCHOR: what_stands_in_the_padding_has_no_influence_whatever
 /// Not even a NaN there comes through.
 #[test]
 fn what_stands_in_the_padding_has_no_influence_whatever() {
@@ -42,7 +45,9 @@ fn what_stands_in_the_padding_has_no_influence_whatever() {
         }
     }
 }
+// ANCHOR_END: what_stands_in_the_padding_has_no_influence_whatever
 
+// ANCHOR: more_padding_changes_not_a_bit
 /// So an image does not depend on how long the captions beside it are.
 #[test]
 fn more_padding_changes_not_a_bit() {
@@ -53,6 +58,7 @@ fn more_padding_changes_not_a_bit() {
         }
     }
 }
+// ANCHOR_END: more_padding_changes_not_a_bit
 
 /// At a size that people train, where attention sees more keys than one block of a matrix product holds.
 #[test]
@@ -67,6 +73,7 @@ fn more_padding_changes_not_a_bit_of_a_large_image() {
     }
 }
 
+// ANCHOR: the_order_of_the_captions_is_the_order_of_the_images
 #[test]
 fn the_order_of_the_captions_is_the_order_of_the_images() {
     for net in nets() {
@@ -85,7 +92,9 @@ fn the_order_of_the_captions_is_the_order_of_the_images() {
         }
     }
 }
+// ANCHOR_END: the_order_of_the_captions_is_the_order_of_the_images
 
+// ANCHOR: a_dropped_text_is_no_text
 #[test]
 fn a_dropped_text_is_no_text() {
     for net in nets() {
@@ -106,6 +115,7 @@ fn a_dropped_text_is_no_text() {
         }
     }
 }
+// ANCHOR_END: a_dropped_text_is_no_text
 
 /// The null token learns from dropped texts, and from them alone; the norm of the text from the others.
 #[test]

@@ -4,6 +4,7 @@ use super::{Run, SampleError};
 use crate::autograd::Tensor;
 use crate::diffusion::{Denoiser, Posterior};
 
+// ANCHOR: ancestral
 /// DDPM algorithm 2, in the form of Imagen eq. 6, from x = x_t at the first time:
 ///
 /// ```text
@@ -21,3 +22,4 @@ pub(super) fn run<D: Denoiser + ?Sized>(run: &mut Run<D>, mut x: Tensor, gamma: 
     }
     Ok(x)
 }
+// ANCHOR_END: ancestral

@@ -4,6 +4,7 @@ use super::{Run, SampleError};
 use crate::autograd::Tensor;
 use crate::diffusion::{Denoiser, Posterior, Schedule};
 
+// ANCHOR: ddim
 /// DDIM from x = x_t at the first time; each step is [`ddim_step`] plus noise of variance eta^2 beta_tilde. DDIM eq. 12
 /// with the sigma of eq. 16.
 pub(super) fn run<D: Denoiser + ?Sized>(run: &mut Run<D>, mut x: Tensor, eta: f64) -> Result<Tensor, SampleError> {
@@ -17,7 +18,9 @@ pub(super) fn run<D: Denoiser + ?Sized>(run: &mut Run<D>, mut x: Tensor, eta: f6
     }
     Ok(x)
 }
+// ANCHOR_END: ddim
 
+// ANCHOR: ddim_step
 /// The mean of a DDIM step to time s, which noise of standard deviation `sigma` is to be added to. (D2) DDIM eq. 12.
 ///
 /// ```text
@@ -32,3 +35,4 @@ pub fn ddim_step(x0: &Tensor, eps: &Tensor, schedule: &(impl Schedule + ?Sized),
     let towards_x_t = (schedule.sigma(s).powi(2) - sigma * sigma).max(0.0).sqrt();
     &(x0 * schedule.alpha(s)) + &(eps * towards_x_t)
 }
+// ANCHOR_END: ddim_step

@@ -1,10 +1,11 @@
-//! Sampling: from noise to an image, along any grid of times t_0 > t_1 > .. > 0 (D1, D2, D4).
+//! Sampling: from noise to an image, along any grid of times t_0 > t_1 > .. > 0 (D1, D2, D3, D4).
 //!
 //! Each sampler is a loop in a file of its own that reads like the paper's algorithm. What they share is here: the
 //! settings, the random numbers, and one estimate x_hat_0 per step, thresholded and watched.
 
 mod ancestral;
 mod ddim;
+mod dpm_solver;
 
 pub use ddim::ddim_step;
 
@@ -27,6 +28,7 @@ pub struct Sampling {
     pub threshold: Threshold,
 }
 
+// ANCHOR: kind
 /// A sampling algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -41,7 +43,11 @@ pub enum SamplerKind {
         /// How random, in [0, 1]: 0 is deterministic, 1 is the ancestral sampler with gamma = 0.
         eta: f64,
     },
+    /// DPM-Solver++(2M): deterministic as DDIM with eta = 0, of second order. (D3) DPM-Solver++ algorithm 2.
+    // braces, so that a config that gives it a number is refused: serde lets unit variants have any keys
+    DpmSolver {},
 }
+// ANCHOR_END: kind
 
 impl Default for Sampling {
     fn default() -> Sampling {
@@ -50,10 +56,12 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    // ANCHOR: times
     /// The evenly spaced times 1, 1 - 1/steps, .., 1/steps, 0.
     pub fn times(&self) -> Vec<f64> {
         (0..=self.steps).rev().map(|i| i as f64 / self.steps as f64).collect()
     }
+    // ANCHOR_END: times
 
     /// Whether every number is within its range; the first that is not is the error.
     pub fn check(&self) -> Result<(), SampleError> {
@@ -65,6 +73,7 @@ impl Sampling {
         match self.sampler {
             SamplerKind::Ancestral { gamma } => within("gamma", gamma, "from 0 to 1", (0.0..=1.0).contains(&gamma))?,
             SamplerKind::Ddim { eta } => within("eta", eta, "from 0 to 1", (0.0..=1.0).contains(&eta))?,
+            SamplerKind::DpmSolver {} => {}
         }
         match self.threshold {
             Threshold::Dynamic { percentile: p } => {
@@ -213,6 +222,7 @@ impl<D: Denoiser + ?Sized> Sampler<'_, D> {
         no_grad(|| match self.settings.sampler {
             SamplerKind::Ancestral { gamma } => ancestral::run(&mut run, x, gamma),
             SamplerKind::Ddim { eta } => ddim::run(&mut run, x, eta),
+            SamplerKind::DpmSolver {} => dpm_solver::run(&mut run, x),
         })
     }
 }
@@ -236,6 +246,7 @@ impl<'a, D: Denoiser + ?Sized> Run<'a, '_, D> {
         self.sampler.schedule
     }
 
+    // ANCHOR: estimate
     /// (x_hat_0, eps_hat) at x_t: the model is asked, x_hat_0 thresholded, and eps_hat computed from it, so that both
     /// still make up x_t. (D4)
     fn estimate(&mut self, index: usize, t: f64, x_t: &Tensor) -> Result<(Tensor, Tensor), SampleError> {
@@ -255,4 +266,5 @@ impl<'a, D: Denoiser + ?Sized> Run<'a, '_, D> {
             ControlFlow::Break(()) => Err(SampleError::Cancelled { index, of }),
         }
     }
+    // ANCHOR_END: estimate
 }

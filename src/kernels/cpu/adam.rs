@@ -33,6 +33,7 @@ struct Factors<T> {
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 ///   p = (1 - lr decay) p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
 fn pass<T: Element>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], step: AdamStep) {
+    // ANCHOR: adam_factors
     let factors = Factors {
         beta1: T::of(step.beta1),
         beta2: T::of(step.beta2),
@@ -43,12 +44,14 @@ fn pass<T: Element>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], step: AdamSt
         eps: T::of(step.eps),
         keep: T::of(1.0 - step.lr * step.weight_decay),
     };
+    // ANCHOR_END: adam_factors
     let pieces =
         p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(m.par_chunks_mut(CHUNK)).zip(v.par_chunks_mut(CHUNK));
     pieces.for_each(|(((p, g), m), v)| piece(p, g, m, v, factors));
 }
 
 vectorised! {
+    // ANCHOR: adam_piece
     fn piece<T: Element>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], f: Factors<T>) {
         for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             *m = f.beta1 * *m + f.gain1 * g;
@@ -56,6 +59,7 @@ vectorised! {
             *p = f.keep * *p - f.rate * *m / (v.sqrt() * f.inv_root2 + f.eps);
         }
     }
+    // ANCHOR_END: adam_piece
 }
 
 #[cfg(test)]

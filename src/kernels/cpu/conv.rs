@@ -1,9 +1,9 @@
 //! 2-D convolution and its two gradients: patches as columns ([im2col]), then matrix products.
 //!
-//! With col [C kh kw, N] the patches of N outputs, W [O, C kh kw] the weight and G [O, N] the gradient of the outputs:
-//! out = W col, and by the product rule dW = G col' and dcol = W' G. In f32 the convolutions that keep the size of the
-//! image, most of a U-Net's work, go a [direct] way that needs no such matrix. Work is cut by sizes alone and sums are
-//! added in a fixed order, so results are the same, bit for bit, for any number of threads.
+//! With col [C kh kw, N] the patches of N outputs, W [O, C kh kw] the weight, G [O, N] the gradient of the outputs and '
+//! for the transpose: out = W col, and by the product rule dW = G col' and dcol = W' G. In f32 the convolutions that keep
+//! the size of the image, most of a U-Net's work, go a [direct] way that needs no such matrix. Work is cut by sizes alone
+//! and sums are added in a fixed order, so results are the same, bit for bit, for any number of threads.
 
 mod direct;
 mod im2col;
@@ -53,20 +53,23 @@ impl Geometry {
         }
     }
 
-    /// The convolution without kernel that takes the outputs for its input.
+    /// A 1x1 convolution whose input is the output of this one: the matrix of its patches is G.
     fn of_outputs(&self) -> Geometry {
         let (channels, size) = (self.out_channels, self.out);
         Geometry { channels, size, kernel: [1; 2], stride: 1, padding: [0; 2], ..self.clone() }
     }
 
-    /// The convolution that turns the gradient of the outputs into that of the input. There is one if the stride is 1
-    /// and the padding smaller than the kernel; its weight is [`flipped`].
+    // ANCHOR: adjoint
+    /// The convolution that turns the gradient of the outputs into that of the input. There is one if
+    /// the stride is 1 and the padding smaller than the kernel; its weight is [`flipped`].
     fn adjoint(&self) -> Option<Geometry> {
         let pad = |axis: usize| (self.kernel[axis] - 1).checked_sub(self.padding[axis]);
         let (1, Some(y), Some(x)) = (self.stride, pad(0), pad(1)) else { return None };
         let (channels, out_channels) = (self.out_channels, self.channels);
-        Some(Geometry { channels, size: self.out, padding: [y, x], out_channels, out: self.size, ..self.clone() })
+        let (size, out, padding) = (self.out, self.size, [y, x]);
+        Some(Geometry { channels, out_channels, size, out, padding, ..self.clone() })
     }
+    // ANCHOR_END: adjoint
 
     /// Numbers in a patch: rows of the matrix of patches.
     fn patch(&self) -> usize {
@@ -204,6 +207,7 @@ fn forward<T: Gemm>(x: &[T], turned_weight: &[T], bias: Option<&[T]>, geometry: 
     tasks.into_par_iter().for_each_init(
         Default::default,
         |(col, product): &mut (Vec<T>, Vec<T>), (tile, mut segments)| {
+            // ANCHOR: forward_tile
             let columns = tile.columns(geometry);
             let col = patches(x, geometry, tile, col);
             if let [image] = &mut segments[..] {
@@ -216,6 +220,7 @@ fn forward<T: Gemm>(x: &[T], turned_weight: &[T], bias: Option<&[T]>, geometry: 
                 }
                 return;
             }
+            // ANCHOR_END: forward_tile
             let product = sized(product, geometry.out_channels * columns);
             gemm(weight, col, T::zero(), product, columns);
             let per_image = columns / tile.images.len();
@@ -257,7 +262,8 @@ fn segments<'a, T>(out: &'a mut [T], tiles: &[Tile], geometry: &Geometry) -> Vec
     pieces
 }
 
-/// dx: for stride 1 a convolution of g with the flipped weight, which needs no sums into shared pixels; else dcol = W' G, added up.
+/// dx: for stride 1 a convolution of g with the flipped weight, in which each pixel is a sum of its own; else
+/// dcol = W' G, each column added to the patch it stands for.
 fn grad_input<T: Gemm>(g: &[T], weight: &[T], geometry: &Geometry) -> Buffer<T> {
     if let Some(adjoint) = geometry.adjoint() {
         return forward(g, &flipped(weight, geometry), None, &adjoint);
@@ -273,13 +279,16 @@ fn grad_input<T: Gemm>(g: &[T], weight: &[T], geometry: &Geometry) -> Buffer<T> 
         Default::default,
         |(gathered, dcol): &mut (Vec<T>, Vec<T>), (i, dx)| {
             let first = i * together;
+            // ANCHOR: grad_input_tile
             for tile in Tile::cut(geometry, first..first + dx.len() / geometry.image()) {
                 let columns = tile.columns(geometry);
                 let dcol = sized(dcol, geometry.patch() * columns);
-                gemm(weight.t(), patches(g, &outputs, &tile, gathered), T::zero(), dcol, columns);
-                let images = tile.images.start - first..tile.images.end - first;
-                col2im(dcol, geometry, &tile, &mut dx[images.start * geometry.image()..images.end * geometry.image()]);
+                let g = patches(g, &outputs, &tile, gathered);
+                gemm(weight.t(), g, T::zero(), dcol, columns);
+                let [start, end] = [tile.images.start, tile.images.end].map(|i| (i - first) * geometry.image());
+                col2im(dcol, geometry, &tile, &mut dx[start..end]);
             }
+            // ANCHOR_END: grad_input_tile
         },
     );
     dx
@@ -296,7 +305,9 @@ fn turned<T: Gemm>(weight: &[T], geometry: &Geometry) -> Vec<T> {
     (0..patch).flat_map(|i| (0..o).map(move |k| weight[k * patch + i])).collect()
 }
 
-/// W' [O kh kw, C] of the adjoint convolution's weight [C, O, kh, kw]: roles swapped, the kernel turned by half a turn.
+// ANCHOR: flipped
+/// W' [O kh kw, C] of the adjoint convolution's weight [C, O, kh, kw]: roles swapped, the kernel
+/// turned by half a turn.
 fn flipped<T: Gemm>(weight: &[T], geometry: &Geometry) -> Vec<T> {
     let taps = geometry.kernel[0] * geometry.kernel[1];
     let mut result = Vec::with_capacity(weight.len());
@@ -307,6 +318,7 @@ fn flipped<T: Gemm>(weight: &[T], geometry: &Geometry) -> Vec<T> {
     }
     result
 }
+// ANCHOR_END: flipped
 
 /// Parts the batch is cut into for the gradient of the weight; fixed, so that sums do not depend on threads.
 const PARTS: usize = 16;
@@ -321,6 +333,7 @@ fn grad_weight<T: Gemm>(g: &[T], x: &[T], geometry: &Geometry) -> Buffer<T> {
         .into_par_iter()
         .map_init(Default::default, |(gathered, turned, rows): &mut (Vec<T>, Vec<T>, Vec<T>), images| {
             let mut sum = Buffer::filled(o * patch, T::zero());
+            // ANCHOR: grad_weight_tile
             for tile in Tile::cut(geometry, images) {
                 let columns = tile.columns(geometry);
                 let g = patches(g, &outputs, &tile, gathered);
@@ -328,6 +341,7 @@ fn grad_weight<T: Gemm>(g: &[T], x: &[T], geometry: &Geometry) -> Buffer<T> {
                 im2row(x, geometry, &tile, sized(turned, turned_len(geometry, &tile)), rows);
                 gemm(g, Mat::new(rows, columns, patch, patch), T::one(), &mut sum, patch);
             }
+            // ANCHOR_END: grad_weight_tile
             sum
         })
         .collect();

@@ -26,6 +26,7 @@ fn join<T: Element>(mut lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
     lanes[0]
 }
 
+// ANCHOR: sum
 /// Sum of f(x) over a slice.
 #[inline(always)]
 pub(super) fn sum<T: Element>(x: &[T], f: impl Fn(T) -> T) -> f64 {
@@ -45,6 +46,7 @@ pub(super) fn sum<T: Element>(x: &[T], f: impl Fn(T) -> T) -> f64 {
     }
     total
 }
+// ANCHOR_END: sum
 
 /// Sum of f(a, b) over two slices of one length.
 #[inline(always)]

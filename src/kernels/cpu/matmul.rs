@@ -70,6 +70,7 @@ fn start(mut index: usize, lead: &[usize], sizes: &[usize]) -> usize {
     result
 }
 
+// ANCHOR: run
 fn run<T: Gemm>(a: &[T], b: &[T], plan: &Plan) -> Buffer<T> {
     let &Plan { n, k, m, ta, tb, .. } = plan;
     let mut result = Buffer::scratch(plan.starts.len() * n * m);
@@ -89,6 +90,7 @@ fn run<T: Gemm>(a: &[T], b: &[T], plan: &Plan) -> Buffer<T> {
     });
     result
 }
+// ANCHOR_END: run
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +145,7 @@ mod tests {
     }
 
     proptest! {
+        // ANCHOR: agrees_with_the_definition
         #[test]
         fn agrees_with_the_definition(n in 0usize..20, k in 0usize..20, m in 0usize..20, lead in 0usize..6, ta: bool, tb: bool) {
             let leads: [(&[usize], &[usize]); 6] =
@@ -150,6 +153,7 @@ mod tests {
             let (a, b) = leads[lead];
             check(a, b, [n, k, m], ta, tb);
         }
+        // ANCHOR_END: agrees_with_the_definition
     }
 
     #[test]
@@ -160,6 +164,7 @@ mod tests {
         }
     }
 
+    // ANCHOR: result_does_not_depend_on_the_number_of_threads
     #[test]
     fn result_does_not_depend_on_the_number_of_threads() {
         let (a, b) = (random(&[2, 301, 65], 1).cast(DType::F32), random(&[2, 65, 77], 2).cast(DType::F32));
@@ -168,6 +173,7 @@ mod tests {
         };
         assert!(with(1).bit_eq(&with(2)));
     }
+    // ANCHOR_END: result_does_not_depend_on_the_number_of_threads
 
     #[test]
     #[should_panic(expected = "matmul: [2, 3] (transposed: false) times [2, 3] (transposed: false)")]

@@ -89,6 +89,7 @@ fn forward<T: Element>(
 }
 
 vectorised! {
+    // ANCHOR: normalise
     /// One block; returns its mean and inverse deviation.
     fn normalise<T: Element>(y: &mut [T], x: &[T], weight: &[T], bias: &[T], eps: f64) -> (T, T) {
         let (len, area) = (x.len(), x.len() / weight.len());
@@ -107,6 +108,7 @@ vectorised! {
         }
         (m, s)
     }
+    // ANCHOR_END: normalise
 }
 
 pub(super) fn group_norm_grad(
@@ -219,6 +221,7 @@ fn backward_rows<T: Element>(o: Operands<T>, blocks: Blocks) -> (Buffer<T>, Vec<
 }
 
 vectorised! {
+    // ANCHOR: norm_row_gradient
     /// One block; adds to gweight and gbias.
     fn row<T: Element>(gx: &mut [T], gweight: &mut [f64], gbias: &mut [f64], block: Block<'_, T>) {
         let Block { g, x, weight, mean: m, inv_std: s } = block;
@@ -235,6 +238,7 @@ vectorised! {
             *gbias += g.f64();
         }
     }
+    // ANCHOR_END: norm_row_gradient
 }
 
 /// Adds the sums of the parts, in order, channel by channel.

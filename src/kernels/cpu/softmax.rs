@@ -41,6 +41,7 @@ pub(super) fn log_softmax_grad(y: &Array, g: &Array) -> Array {
 }
 
 vectorised! {
+    // ANCHOR: softmax_row
     fn softmax_row<T: Element>(y: &mut [T], x: &[T]) {
         let max = lanes::max(x);
         if max == T::neg_infinity() {
@@ -52,16 +53,20 @@ vectorised! {
         let scale = T::of(1.0 / lanes::sum(y, |y| y));
         y.iter_mut().for_each(|y| *y *= scale);
     }
+    // ANCHOR_END: softmax_row
 }
 
 vectorised! {
+    // ANCHOR: softmax_grad_row
     fn softmax_grad_row<T: Element>(out: &mut [T], y: &[T], g: &[T]) {
         let dot = T::of(lanes::sum2(y, g, |y, g| y * g));
         out.iter_mut().zip(y).zip(g).for_each(|((out, &y), &g)| *out = y * (g - dot));
     }
+    // ANCHOR_END: softmax_grad_row
 }
 
 vectorised! {
+    // ANCHOR: log_softmax_row
     fn log_softmax_row<T: Element>(y: &mut [T], x: &[T]) {
         let max = lanes::max(x);
         if max == T::neg_infinity() {
@@ -73,15 +78,18 @@ vectorised! {
         let log_sum = T::of(lanes::sum(y, |y| y).ln());
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - max - log_sum);
     }
+    // ANCHOR_END: log_softmax_row
 }
 
 vectorised! {
+    // ANCHOR: log_softmax_grad_row
     fn log_softmax_grad_row<T: Element>(out: &mut [T], y: &[T], g: &[T]) {
         let sum = T::of(lanes::sum(g, |g| g));
         for ((out, &y), &g) in out.iter_mut().zip(y).zip(g) {
             *out = g - exp(y) * sum;
         }
     }
+    // ANCHOR_END: log_softmax_grad_row
 }
 
 #[cfg(test)]

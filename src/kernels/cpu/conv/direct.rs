@@ -209,6 +209,7 @@ impl Sums<'_> {
         if let Some(bias) = self.bias {
             each_channel!(N, |n| sums[n] = [simd.splat_f32s(bias[channel + n]); VECTORS]);
         }
+        // ANCHOR: direct_sums
         let mut weights = self.weight.chunks_exact(o);
         for input in self.input.chunks_exact(self.line.inputs) {
             for ky in 0..kh {
@@ -226,6 +227,7 @@ impl Sums<'_> {
                 }
             }
         }
+        // ANCHOR_END: direct_sums
         each_channel!(N, |n| {
             let output = &mut self.output[(channel + n) * self.line.outputs + start..][..span];
             let (output, _) = S::as_mut_simd_f32s(output);

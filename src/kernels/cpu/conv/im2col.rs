@@ -51,7 +51,9 @@ pub(super) fn split(range: Range<usize>, parts: usize) -> impl Iterator<Item = R
     (0..parts).map(move |i| at(i)..at(i + 1))
 }
 
-/// Fills `col` [C kh kw, N] with the patches that the outputs of `tile` meet; x [B, C, H, W]. Padding becomes zeros.
+// ANCHOR: im2col
+/// Fills `col` [C kh kw, N] with the patches that the outputs of `tile` meet; x [B, C, H, W]. Padding
+/// becomes zeros.
 pub(super) fn im2col<T: Element>(x: &[T], geometry: &Geometry, tile: &Tile, col: &mut [T]) {
     let per_image = tile.rows.len() * geometry.out[1];
     let taps = geometry.kernel[0] * geometry.kernel[1];
@@ -68,6 +70,7 @@ pub(super) fn im2col<T: Element>(x: &[T], geometry: &Geometry, tile: &Tile, col:
         }
     }
 }
+// ANCHOR_END: im2col
 
 /// One row of the matrix where output and input are equally wide and the stride is 1: the plane itself, moved, so a
 /// single copy does; what it carries over from one end of a row to the next is then set to zero.
@@ -118,8 +121,9 @@ fn strided_rows<T: Element>(plane: &[T], geometry: &Geometry, tile: &Tile, ky: u
     }
 }
 
-/// Adds every column of `col` [C kh kw, N] to the patch of x it stands for: the adjoint of [`im2col`]. `x` holds the
-/// images of `tile` alone, [images, C, H, W].
+// ANCHOR: col2im
+/// Adds every column of `col` [C kh kw, N] to the patch of x it stands for: the adjoint of [`im2col`].
+/// `x` holds the images of `tile` alone, [images, C, H, W].
 pub(super) fn col2im<T: Element>(col: &[T], geometry: &Geometry, tile: &Tile, x: &mut [T]) {
     let (stride, [pad_y, pad_x]) = (geometry.stride, geometry.padding);
     let per_image = tile.rows.len() * geometry.out[1];
@@ -134,7 +138,8 @@ pub(super) fn col2im<T: Element>(col: &[T], geometry: &Geometry, tile: &Tile, x:
                 if !rows.contains(&y) || columns.is_empty() {
                     continue;
                 }
-                let start = (y * stride + ky - pad_y) * geometry.size[1] + columns.start * stride + kx - pad_x;
+                let first = columns.start * stride + kx - pad_x;
+                let start = (y * stride + ky - pad_y) * geometry.size[1] + first;
                 let (col, plane) = (&col[columns.clone()], &mut plane[start..]);
                 if stride == 1 {
                     plane.iter_mut().zip(col).for_each(|(v, &c)| *v += c);
@@ -145,6 +150,7 @@ pub(super) fn col2im<T: Element>(col: &[T], geometry: &Geometry, tile: &Tile, x:
         }
     }
 }
+// ANCHOR_END: col2im
 
 /// Fills `rows` [N, kh kw C] with the same patches as [`im2col`], each a row whose channels are neighbours: with every
 /// image turned into [H, W, C] first (in `turned`), kw C numbers of a patch are one copy.

@@ -44,6 +44,7 @@ fn rounding(eps: f64, terms: usize) -> f64 {
     8.0 * eps * (1.0 + terms as f64)
 }
 
+// ANCHOR: agree_check
 fn check(x: [usize; 4], weight: [usize; 4], conv: ConvShape) {
     let exact = operands(x, weight, conv);
     let [xs, ws, bias, g] = &exact;
@@ -52,15 +53,18 @@ fn check(x: [usize; 4], weight: [usize; 4], conv: ConvShape) {
         reference::conv2d_grad_input(g, ws, xs.shape(), conv),
         reference::conv2d_grad_weight(g, xs, ws.shape(), conv),
     ];
+    let [outputs, channels, kh, kw] = weight;
     let plane = g.shape()[2] * g.shape()[3];
-    let terms = [weight[1] * weight[2] * weight[3], weight[0] * weight[2] * weight[3], x[0] * plane];
+    let terms = [channels * kh * kw, outputs * kh * kw, x[0] * plane];
     let single = exact.each_ref().map(|v| v.cast(DType::F32));
     for i in 0..3 {
         close(&three(&exact, conv)[i], &expected[i], rounding(f64::EPSILON, terms[i]));
         close(&three(&single, conv)[i], &expected[i], rounding(f64::from(f32::EPSILON), terms[i]));
     }
 }
+// ANCHOR_END: agree_check
 
+// ANCHOR: agree_with_the_definition
 proptest! {
     #[test]
     fn agree_with_the_definition(
@@ -72,6 +76,7 @@ proptest! {
         check([b, c, h, w], [o, c, kh, kw], conv);
     }
 }
+// ANCHOR_END: agree_with_the_definition
 
 #[test]
 fn agree_with_the_definition_where_tiles_matter() {
@@ -124,6 +129,7 @@ fn dot(a: &Array, b: &Array) -> f64 {
     a.to_f64().iter().zip(b.to_f64()).map(|(x, y)| x * y).sum()
 }
 
+// ANCHOR: gradients_are_the_adjoints
 /// <conv(x, w), g> = <x, grad_input(g)> = <w, grad_weight(g)>: the convolution is linear in x and in w.
 #[test]
 fn gradients_are_the_adjoints() {
@@ -140,6 +146,7 @@ fn gradients_are_the_adjoints() {
         assert!((expected - from_w).abs() < tolerance, "{expected} {from_w}");
     }
 }
+// ANCHOR_END: gradients_are_the_adjoints
 
 fn single(operands: &[Array; 4]) -> [Array; 4] {
     operands.each_ref().map(|v| v.cast(DType::F32))
