@@ -103,10 +103,13 @@ fn spread(gain: f64, width: usize, depth: usize, seed: u64, bend: &dyn Fn(&Tenso
 }
 // ANCHOR_END: spread
 
+/// A name, the gain of the weights, and what bends between the layers.
+type Stack<'a> = (&'a str, f64, &'a dyn Fn(&Tensor) -> Tensor);
+
 fn depth(chapter: &Chapter) -> Outcome {
     let (width, depth) = (chapter.size(256, 16), chapter.size(50, 5));
     println!("Size of the numbers after {depth} layers of {width}, weights of variance gain / {width}:");
-    let panel = |title: &str, runs: &[(&str, f64, &dyn Fn(&Tensor) -> Tensor)]| {
+    let panel = |title: &str, runs: &[Stack]| {
         let chart = Chart::new(title).x("layer").y("root mean square").log_y();
         runs.iter().fold(chart, |chart, (name, gain, bend)| {
             let sizes = spread(*gain, width, depth, 3, bend);
@@ -246,9 +249,10 @@ fn picture(probability: impl Fn(&[f64]) -> Vec<f64>) -> Picture {
     }
     let (x, labels) = points(&classes(), 1 << 41, 300);
     for (at, label) in x.to_f64().chunks(2).zip(labels) {
-        let dot = Picture { width: 4, height: 4, channels: 3, pixels: MOONS[label as usize].map(|c| c / 2).repeat(16) };
+        let mut dot = Picture::blank(9, 9, 3, 255);
+        dot.paste(&Picture { width: 7, height: 7, channels: 3, pixels: MOONS[label as usize].repeat(49) }, 1, 1);
         let (column, row) = ((at[0] + 2.0) * PIXELS as f64, (1.5 - at[1]) * PIXELS as f64);
-        if (0.0..width as f64 - 4.0).contains(&column) && (0.0..height as f64 - 4.0).contains(&row) {
+        if (0.0..width as f64 - 9.0).contains(&column) && (0.0..height as f64 - 9.0).contains(&row) {
             picture.paste(&dot, column as usize, row as usize);
         }
     }

@@ -1,6 +1,6 @@
 //! Chapter 8: the reverse process and the bound.
 //!
-//! Walks back from noise to data with steps that are known exactly, looks at what one step back is, and adds up the bound
+//! Walks back from noise to data with steps whose mean is known exactly, looks at what one step back is, and adds up the bound
 //! on -log p(x_0), term by term, for data whose true -log p(x_0) is known.
 
 mod chapter;
@@ -39,7 +39,7 @@ fn forward_paths(x0: &[Point], schedule: &DiscreteSchedule) -> Vec<Vec<Point>> {
 }
 
 // ANCHOR: reverse_paths
-/// The reverse chain (B1) of a model that knows the noise exactly: `count` paths from x_T ~ N(0, I) to x_0.
+/// The reverse chain (B1) of a model that knows the mean of the noise in x_t: `count` paths from x_T ~ N(0, I) to x_0.
 fn reverse_paths(data: &Mixture, schedule: &DiscreteSchedule, count: usize) -> Vec<Vec<Point>> {
     let start = normal(2, Purpose::Test, 0, 0, 2 * count);
     let mut paths: Vec<Vec<Point>> = start.chunks(2).map(|x| vec![(x[0], x[1])]).collect();
@@ -73,7 +73,7 @@ fn walk_back(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
         let by_x0 = |a: &&Vec<Point>, b: &&Vec<Point>| image(a).0.total_cmp(&image(b).0);
         let chosen = [paths.iter().min_by(by_x0), paths.iter().max_by(by_x0)].map(|path| &path.unwrap()[..]);
         let thin = |path: &[Point]| path.iter().copied().step_by(5).chain(path.last().copied()).collect();
-        let chart = Chart::new(title).square().x_range(-3.0, 3.0).y_range(-3.0, 3.0).dots("data", x0.clone());
+        let chart = Chart::new(title).square().x_range(-3.5, 3.5).y_range(-3.5, 3.5).dots("data", x0.clone());
         let chart = chosen.iter().fold(chart, |chart, path| chart.curve(Curve::new("", thin(path))));
         chart.dots("x_0", chosen.map(image).to_vec())
     };
@@ -118,9 +118,8 @@ fn posterior(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
     chapter.svg("posterior.svg", &charts(&panels, 2))
 }
 
-/// The true q(x_{t-1} | x_t) by Bayes' rule on a grid, where `before` is q(x_{t-1}); its mean and variance; and its divergence
-/// from the Gaussian that has these. No Gaussian does better.
-fn true_step(before: &Mixture, beta: f64, x_t: f64) -> (Vec<Point>, f64, f64, f64) {
+/// The true q(x_{t-1} | x_t) by Bayes' rule on a grid, where `before` is q(x_{t-1}); and its mean and variance.
+fn true_step(before: &Mixture, beta: f64, x_t: f64) -> (Vec<Point>, Gaussian) {
     let (centre, reach) = (x_t / (1.0 - beta).sqrt(), 8.0 * (beta / (1.0 - beta)).sqrt());
     let (from, to) = ((centre - reach).max(-6.0), (centre + reach).min(6.0));
     let step = (to - from) / 300.0;
@@ -128,12 +127,33 @@ fn true_step(before: &Mixture, beta: f64, x_t: f64) -> (Vec<Point>, f64, f64, f6
     let joint: Vec<Point> = (0..=300).map(|k| from + step * f64::from(k)).map(|x| (x, joint(x))).collect();
     let evidence = step * joint.iter().map(|j| j.1).sum::<f64>();
     let density: Vec<Point> = joint.into_iter().map(|(x, j)| (x, j / evidence)).collect();
-    let expected = |f: &dyn Fn(f64, f64) -> f64| step * density.iter().map(|&(x, p)| p * f(x, p)).sum::<f64>();
-    let mean = expected(&|x, _| x);
-    let variance = expected(&|x, _| (x - mean).powi(2));
+    let mean = expected(&density, |x, _| x);
+    let variance = expected(&density, |x, _| (x - mean).powi(2));
+    (density, (mean, variance))
+}
+
+/// The mean and the variance of a Gaussian.
+type Gaussian = (f64, f64);
+
+/// E[f(x, p(x))] for a density on a grid.
+fn expected(density: &[Point], f: impl Fn(f64, f64) -> f64) -> f64 {
+    (density[1].0 - density[0].0) * density.iter().map(|&(x, p)| p * f(x, p)).sum::<f64>()
+}
+
+/// KL(density || Gaussian).
+fn divergence(density: &[Point], (mean, variance): Gaussian) -> f64 {
     // a density that is too small for an f64 counts nothing
-    let divergence = expected(&|x, p| if p > 0.0 { p.ln() - log_density(x, mean, variance) } else { 0.0 });
-    (density, mean, variance, divergence)
+    expected(density, |x, p| if p > 0.0 { p.ln() - log_density(x, mean, variance) } else { 0.0 })
+}
+
+/// The Gaussian (8.2), and the divergence that (8.12) foretells.
+fn small_step(before: &Mixture, beta: f64, x_t: f64) -> (Gaussian, f64) {
+    let (u, d) = (x_t / (1.0 - beta).sqrt(), 1e-3);
+    let [a, b, at_u, y, z] = [-2.0, -1.0, 0.0, 1.0, 2.0].map(|k| before.log_density(&[u + k * d]));
+    let (slope, curvature) = ((y - b) / (2.0 * d), (y - 2.0 * at_u + b) / (d * d));
+    let third = (z - 2.0 * y + 2.0 * b - a) / (2.0 * d.powi(3));
+    let k = (1.0 - beta) / beta - curvature;
+    ((u + slope / k, 1.0 / k), 5.0 / 24.0 * third * third * beta.powi(3))
 }
 
 /// What Gaussian steps cost, in nats, over a chain of `steps` steps, each with the best mean and variance for its x_t.
@@ -143,29 +163,47 @@ fn price_of_gaussian_steps(data: &Mixture, steps: usize) -> f64 {
     let price = |i: usize| {
         let (before, after, beta) = (noised(i - 1), noised(i), schedule.betas()[i - 1]);
         // E over x_t, on a grid of steps of 0.05
-        let at = |x_t: f64| 0.05 * after.density(&[x_t]) * true_step(&before, beta, x_t).3;
+        let at = |x_t: f64| {
+            let (density, best) = true_step(&before, beta, x_t);
+            0.05 * after.density(&[x_t]) * divergence(&density, best)
+        };
         (-80..=80).map(|k| at(0.05 * f64::from(k))).sum::<f64>()
     };
     (1..=steps).map(price).sum()
 }
 
-/// A large step back has two lumps, a small one is a Gaussian; and what that means for the number of steps.
+/// How far a step back is from a Gaussian; and what that means for the number of steps.
 fn gaussian_limit(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
     let data = Mixture::around(&[vec![-1.0], vec![1.0]], 0.25);
-    let before = data.noised(0.9_f64.sqrt(), 0.1_f64.sqrt());
-    println!("\nOne step back from x_t = 0.2, two lumps:");
-    let mut panels = Vec::from([0.7, 0.1, 0.01].map(|beta| {
-        let (density, mean, variance, divergence) = true_step(&before, beta, 0.2);
-        println!("  beta = {beta}: KL to the best Gaussian {divergence:.2e} nats");
-        let reach = 3.2 * variance.sqrt();
-        let (from, to) = if beta > 0.05 { (-2.5, 2.5) } else { (mean - reach, mean + reach) };
-        let gaussian = graph(from, to, |x| log_density(x, mean, variance).exp());
+    let (before, x_t) = (data.noised(0.9_f64.sqrt(), 0.1_f64.sqrt()), 0.2);
+    println!("\nOne step back from x_t = {x_t}, two lumps, nats of divergence:");
+    println!("    beta   best Gaussian   (8.2)      (8.12)");
+    let mut panels = Vec::from([0.1, 0.01].map(|beta| {
+        let (density, best) = true_step(&before, beta, x_t);
+        let (by_taylor, _) = small_step(&before, beta, x_t);
+        let reach = 5.0 * best.1.sqrt();
+        let (from, to) = (best.0 - reach, best.0 + reach);
+        let bell = |(mean, variance): Gaussian| graph(from, to, |x| log_density(x, mean, variance).exp());
+        let inside = density.into_iter().filter(|&(x, _)| from <= x && x <= to).collect();
         Chart::new(format!("beta = {beta}"))
             .x("x_(t-1)")
             .x_range(from, to)
-            .curve(Curve::new("true step", density))
-            .curve(Curve::new("best Gaussian", gaussian))
+            .curve(Curve::new("true step", inside))
+            .curve(Curve::new("best Gaussian", bell(best)))
+            .curve(Curve::new("(8.2)", bell(by_taylor)))
     }));
+    let mut curves = [Vec::new(), Vec::new(), Vec::new()];
+    for beta in [0.1, 0.03, 0.01, 0.003, 0.001, 0.0003] {
+        let (density, best) = true_step(&before, beta, x_t);
+        let (by_taylor, foretold) = small_step(&before, beta, x_t);
+        let nats = [divergence(&density, best), divergence(&density, by_taylor), foretold];
+        println!("  {beta:>6}     {:.2e}      {:.2e}   {:.2e}", nats[0], nats[1], nats[2]);
+        curves.iter_mut().zip(nats).for_each(|(curve, nats)| curve.push((beta, nats)));
+    }
+    let [best, by_taylor, foretold] = curves;
+    let one = Chart::new("How far one step is off").x("beta").y("nats").log_x().log_y();
+    let one = one.curve(Curve::new("best Gaussian", best)).curve(Curve::new("(8.2)", by_taylor.clone()));
+    panels.push(one.curve(Curve::new("(8.12)", foretold)).dots("", by_taylor));
     let mut prices = Vec::new();
     for steps in [1, 2, 4, 8, 16, 32, 64, 128].into_iter().take(chapter.size(8, 4)) {
         let price = price_of_gaussian_steps(&data, steps);

@@ -144,13 +144,16 @@ fn even_in_log_snr(schedule: &dyn Schedule, steps: usize, last: f64) -> Vec<f64>
     [1.0].into_iter().chain((1..steps - 1).map(time)).chain([last, 0.0]).collect()
 }
 
+/// The times of a number of steps.
+type Times<'a> = &'a dyn Fn(usize) -> Vec<f64>;
+
 /// Error against steps: on Gaussian data with even steps of lambda, on the two moons with even steps of t.
 fn orders(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
     let schedule = ScheduleConfig::Cosine.build();
     let counts: &[usize] = chapter.size(&[5, 7, 10, 14, 20, 28, 40, 56, 80, 112, 160, 226, 320], &[5, 10]);
     let (fine, points) = (chapter.size(4000, 40), chapter.size(64, 4));
     let in_lambda = |steps: usize| even_in_log_snr(&schedule, steps, 0.01);
-    let panels: [(&str, Mixture, &dyn Fn(usize) -> Vec<f64>); 2] = [
+    let panels: [(&str, Mixture, Times); 2] = [
         ("N(0.3, 0.5²), steps even in λ", Mixture::gaussian(&[0.3], 0.5), &in_lambda),
         ("Two moons, steps even in t", Mixture::two_moons(), &even),
     ];

@@ -183,6 +183,35 @@ proptest! {
     }
     // ANCHOR_END: b1_hidden_step_is_the_average_over_images
 
+    // ANCHOR: b1_mean_and_variance_of_the_hidden_step
+    // B1  for data that are one of two points, Bayes' rule summed over a grid of x_{t-1} has the mean mu_tilde(x_t, E[x_0 | x_t])
+    //     and the variance beta_tilde + coef_x0^2 Var[x_0 | x_t]: true of any data, not only of Gaussian ones
+    #[test]
+    fn b1_mean_and_variance_of_the_hidden_step(betas in vec(0.01..0.6, 2..20), first in 0.05..0.95, x_t in -2.0..2.0) {
+        let schedule = DiscreteSchedule::from_betas(betas);
+        let i = schedule.steps();
+        let (beta, before, now) = (schedule.betas()[i - 1], schedule.alpha_bars()[i - 1], schedule.alpha_bars()[i]);
+        let points: [(f64, f64); 2] = [(first, -1.0), (1.0 - first, 0.7)];
+        let q_t = points.map(|(p, x0)| p * log_density(x_t, now.sqrt() * x0, 1.0 - now).exp());
+        let share = q_t[0] / (q_t[0] + q_t[1]); // q(x_0 = -1 | x_t)
+        let (mean, variance) = (-share + 0.7 * (1.0 - share), 1.7 * 1.7 * share * (1.0 - share));
+
+        let joint = |x: f64| -> f64 {
+            let q_before = points.map(|(p, x0)| p * log_density(x, before.sqrt() * x0, 1.0 - before).exp());
+            log_density(x_t, (1.0 - beta).sqrt() * x, beta).exp() * (q_before[0] + q_before[1])
+        };
+        let q = Posterior::of_step(&schedule, i);
+        let (from, step) = (q.mean_of(mean, x_t), 0.02 * q.variance.sqrt());
+        let reach = 600 + (1.7 * q.coef_x0 / step) as i32; // to 12 deviations beyond either point
+        let grid: Vec<f64> = (-reach..=reach).map(|k| from + f64::from(k) * step).collect();
+        let sum = |f: &dyn Fn(f64) -> f64| grid.iter().map(|&x| joint(x) * f(x)).sum::<f64>();
+        let centre = sum(&|x| x) / sum(&|_| 1.0);
+        let spread = sum(&|x| (x - centre).powi(2)) / sum(&|_| 1.0);
+        assert_close(centre, from, 1e-9);
+        assert_close(spread, q.variance + q.coef_x0.powi(2) * variance, 1e-9);
+    }
+    // ANCHOR_END: b1_mean_and_variance_of_the_hidden_step
+
     // ANCHOR: b3_exact_variance_of_gaussian_data
     // B3  the variance of q(x_{t-1} | x_t) is beta_tilde_t + coef_x0^2 Var(x_0 | x_t). For data N(m, s^2) that is
     //     beta_t v_{t-1} / v_t with v_t = alpha_bar_t s^2 + 1 - alpha_bar_t: what conditioning the pair (x_{t-1}, x_t)
@@ -222,6 +251,9 @@ proptest! {
 #[test]
 fn b2_last_step_is_the_image() {
     for config in BOTH {
+        let first = Posterior::of_step(&config.discrete(1000), 1);
+        assert_eq!((first.coef_xt, first.variance), (0.0, 0.0));
+        assert_close(first.coef_x0, 1.0, 1e-11);
         let schedule = config.build();
         for t in [1e-3, 0.02, 1.0] {
             let q = Posterior::between(&schedule, 0.0, t);

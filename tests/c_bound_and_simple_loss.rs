@@ -273,8 +273,28 @@ proptest! {
     }
     // ANCHOR_END: c1_the_mean_of_logs_is_at_most_the_log_of_the_mean
 
+    // ANCHOR: c1_the_gap_is_the_divergence_of_trajectories
+    // C1  bound = -log p(x_0) + KL(q(x_{1:T} | x_0) || p(x_{1:T} | x_0)), for any model. Here T = 1 with p(x_1) = N(0, 1) and
+    //     p(x_0 | x_1) = N(slope x_1 + offset, w), whose p(x_0) and p(x_1 | x_0) are Gaussians again
+    #[test]
+    fn c1_the_gap_is_the_divergence_of_trajectories(
+        beta in 0.01..0.99, x0 in -2.0..2.0, slope in -1.0..1.0, offset in -1.0..1.0, w in 0.05..2.0,
+    ) {
+        let (m, v): (f64, f64) = (f64::sqrt(1.0 - beta) * x0, beta); // q(x_1 | x_0)
+        let off = x0 - offset - slope * m;
+        let l_0 = -log_density(0.0, 0.0, w) + (off * off + slope * slope * v) / (2.0 * w);
+        let bound = kl(m, v.ln(), 0.0, 0.0) + l_0;
+
+        let minus_log_p = -log_density(x0, offset, slope * slope + w);
+        let precision: f64 = 1.0 + slope * slope / w;
+        let gap = kl(m, v.ln(), slope * (x0 - offset) / w / precision, -precision.ln());
+        assert_close(bound, minus_log_p + gap, 1e-11);
+    }
+    // ANCHOR_END: c1_the_gap_is_the_divergence_of_trajectories
+
     // ANCHOR: c2_divergence_of_any_distributions_is_not_negative
-    // C2  KL(p || q) = sum_x p(x) log p(x) / q(x) >= 0 for any two distributions, and 0 for equal ones
+    // C2  KL(p || q) = sum_x p(x) log p(x) / q(x) >= 0 for any two distributions, 0 for equal ones, and for no others: it is at
+    //     least half the square of sum_x |p(x) - q(x)| (Pinsker's inequality)
     #[test]
     fn c2_divergence_of_any_distributions_is_not_negative(
         shares in proptest::collection::vec((1e-6..1.0, 1e-6..1.0), 1..20),
@@ -287,6 +307,8 @@ proptest! {
         let (p, q) = (normalised(p), normalised(q));
         let divergence = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
         prop_assert!(divergence(&p, &q) >= -1e-14 && divergence(&q, &p) >= -1e-14);
+        let apart: f64 = p.iter().zip(&q).map(|(p, q)| f64::abs(p - q)).sum();
+        prop_assert!(divergence(&p, &q) >= 0.5 * apart * apart - 1e-14);
         prop_assert_eq!(divergence(&p, &p), 0.0);
     }
     // ANCHOR_END: c2_divergence_of_any_distributions_is_not_negative
@@ -434,8 +456,15 @@ proptest! {
         let joint = |x: f64, k: usize| weights[k] * log_density(x, alpha * points[k], sigma * sigma).exp();
         let p = |x: f64| (0..5).map(|k| joint(x, k)).sum::<f64>();
         let expected = |of: &dyn Fn(usize) -> f64| (0..5).map(|k| joint(x, k) / p(x) * of(k)).sum::<f64>();
-        let h = 1e-5;
-        let score = (p(x + h).ln() - p(x - h).ln()) / (2.0 * h);
+        let slope = |log: &dyn Fn(f64) -> f64| (log(x + 1e-5) - log(x - 1e-5)) / 2e-5;
+        let score = slope(&|x| p(x).ln());
+        // the score of a part is -eps / sigma, and that of the whole is the average of those of the parts
+        let of_part = |k: usize| slope(&|x| log_density(x, alpha * points[k], sigma * sigma));
+        for k in 0..5 {
+            let expected: f64 = (alpha * points[k] - x) / (sigma * sigma);
+            assert_close(of_part(k), expected, 1e-6);
+        }
+        assert_close(expected(&of_part), score, 1e-5);
         assert_close(expected(&|k| (x - alpha * points[k]) / sigma), -sigma * score, 1e-6);
         assert_close(expected(&|k| points[k]), (x + sigma * sigma * score) / alpha, 1e-5);
     }

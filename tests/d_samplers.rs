@@ -97,6 +97,30 @@ fn d1_ancestral_approaches_the_data_with_first_order() {
 }
 // ANCHOR_END: d1_ancestral_approaches_the_data_with_first_order
 
+// ANCHOR: d1_the_variance_lacks_the_scatter_of_the_image
+// D1  for data N(m, s^2) the true step back has mu_tilde with x_hat_0 = E[x_0 | x_t] as mean, and as variance beta_tilde plus
+//     the square of the factor of x_hat_0 in mu_tilde times Var(x_0 | x_t); it lies between beta_tilde and beta.
+// The true step: x_t = a x_s + noise, a = alpha_t / alpha_s, both normal; so the slope of E[x_s | x_t] is a v_s / v_t and
+// Var(x_s | x_t) = v_s - (a v_s)^2 / v_t, with v = alpha^2 s^2 + sigma^2.
+#[test]
+fn d1_the_variance_lacks_the_scatter_of_the_image() {
+    for config in [ScheduleConfig::Linear, ScheduleConfig::Cosine] {
+        let schedule = config.build();
+        let v = |t: f64| (schedule.alpha(t) * STD).powi(2) + schedule.sigma(t).powi(2);
+        for (t, s) in [(0.9, 0.2), (0.7, 0.5), (0.31, 0.3), (0.1, 0.02)] {
+            let q = Posterior::between(&schedule, s, t);
+            let a = schedule.alpha(t) / schedule.alpha(s);
+            let gain = schedule.alpha(t) * STD * STD / v(t);
+            assert_close(q.coef_xt + q.coef_x0 * gain, a * v(s) / v(t), 1e-12);
+            let scatter = STD * STD * schedule.sigma(t).powi(2) / v(t);
+            let variance = v(s) - (a * v(s)).powi(2) / v(t);
+            assert_close(q.variance + q.coef_x0 * q.coef_x0 * scatter, variance, 1e-12);
+            assert!(q.variance < variance && variance < q.forward_variance);
+        }
+    }
+}
+// ANCHOR_END: d1_the_variance_lacks_the_scatter_of_the_image
+
 /// Two lumps, of which the narrow one has 30 %.
 fn two_lumps() -> Mixture {
     mixture(&[(0.3, -0.7, 0.1), (0.7, 0.5, 0.2)])

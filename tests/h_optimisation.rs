@@ -193,6 +193,23 @@ proptest! {
     // ANCHOR_END: h1_the_first_step_of_adam_is_the_sign_of_the_gradient
 }
 
+// ANCHOR: h1_a_lone_gradient_moves_adam_by_three_rates
+// H1  After gradients of 0, m = (1 - beta1) g and v = (1 - beta2) g^2: a step of 0.1 / sqrt(0.001) rates, whatever g.
+#[test]
+fn h1_a_lone_gradient_moves_adam_by_three_rates() {
+    for g in [-40.0, 0.5] {
+        let (parameters, mut adam) = (parameter(&[0.0]), Adam::new([0.9, 0.999], 1e-8, 0.0));
+        for i in 0..=20_000 {
+            let g = if i < 20_000 { 0.0 } else { g };
+            adam.step(&parameters, &gradients(&parameters, |_| vec![g], 0), 0.01);
+        }
+        // 0.999^20001 is left of the correction of v: 2e-9
+        let expected = -0.01 * 0.1 / 0.001_f64.sqrt() * g.signum();
+        assert_all_close(&value(&parameters, "p"), &[expected], 1e-7);
+    }
+}
+// ANCHOR_END: h1_a_lone_gradient_moves_adam_by_three_rates
+
 // ANCHOR: h1_adamw_decays_weights_and_adam_with_an_l2_gradient_does_not
 // H1  AdamW takes lr lambda p off every parameter. As a gradient lambda p of |p|^2 / 2 the decay would be divided by sqrt(v_hat):
 // where the gradient outweighs it, the first step of Adam does not see it at all.

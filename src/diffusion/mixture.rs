@@ -12,7 +12,7 @@ use std::f64::consts::{PI, TAU};
 pub struct Component {
     /// Its share of the data, above 0; those of a mixture sum to 1.
     pub weight: f64,
-    /// Its centre, [D].
+    /// Its centre, `[D]`.
     pub mean: Vec<f64>,
     /// Its standard deviation in every direction, above 0 (0 is allowed where noise is added before anything is asked).
     pub std: f64,
@@ -119,7 +119,7 @@ impl Mixture {
     }
 
     // ANCHOR: score
-    /// The gradient of log p at x, [D]: the directions to all centres, weighed by how probable it is that x came from there.
+    /// The gradient of log p at x, `[D]`: the directions to all centres, weighed by how probable it is that x came from there.
     ///
     /// ```text
     /// sum_k p(k | x) (mean_k - x) / std_k^2
@@ -139,7 +139,7 @@ impl Mixture {
     }
     // ANCHOR_END: score
 
-    /// The mean, [D].
+    /// The mean, `[D]`.
     pub fn mean(&self) -> Vec<f64> {
         let mut mean = vec![0.0; self.dimension()];
         for component in &self.components {
@@ -150,7 +150,7 @@ impl Mixture {
         mean
     }
 
-    /// The variance of each coordinate, [D].
+    /// The variance of each coordinate, `[D]`.
     pub fn variance(&self) -> Vec<f64> {
         let mut squares = vec![0.0; self.dimension()];
         for Component { weight, mean, std } in &self.components {
@@ -231,12 +231,14 @@ mod tests {
         for index in 0..20 {
             let x = random::normal(0, Purpose::Test, 0, index, 2);
             let score = data.score(&x);
-            for i in 0..2 {
+            for (i, score) in score.into_iter().enumerate() {
                 let moved = |by: f64| {
-                    data.log_density(&[x[0] + if i == 0 { by } else { 0.0 }, x[1] + if i == 1 { by } else { 0.0 }])
+                    let mut x = [x[0], x[1]];
+                    x[i] += by;
+                    data.log_density(&x)
                 };
                 let slope = (moved(h) - moved(-h)) / (2.0 * h);
-                assert!((slope - score[i]).abs() < 1e-5 * (1.0 + slope.abs()), "{slope} and {}", score[i]);
+                assert!((slope - score).abs() < 1e-5 * (1.0 + slope.abs()), "{slope} and {score}");
             }
         }
     }

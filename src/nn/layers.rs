@@ -60,7 +60,7 @@ impl Conv2d {
         let fill = Fill::Uniform(1.0 / ((inputs * kernel * kernel) as f64).sqrt());
         Conv2d::filled(init, [outputs, inputs, kernel, kernel], stride, padding, fill)
     }
-// ANCHOR_END: conv2d
+    // ANCHOR_END: conv2d
 
     /// A 3x3 convolution that keeps the size.
     pub fn same3x3(init: &Init, inputs: usize, outputs: usize) -> Conv2d {

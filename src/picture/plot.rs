@@ -183,14 +183,20 @@ impl Chart {
     /// any, the chart says so. More than seven marks repeat the colours with dashes.
     pub fn svg(&self) -> String {
         let width = if self.square { 500.0 } else { 760.0 };
-        let (body, height) = self.body(width, if self.square { width - LEFT - MARGIN } else { 330.0 });
+        let plot_height = if self.square { width - LEFT - MARGIN } else { 330.0 };
+        let (body, height) = self.body(width, plot_height, self.legend(width).1);
         document(width, height, &body)
     }
 
-    /// The drawing of `width` pixels with `plot_height` between its axes, and its whole height.
-    fn body(&self, width: f64, plot_height: f64) -> (String, f64) {
+    /// The legend of a chart `width` pixels wide, and its height.
+    fn legend(&self, width: f64) -> (String, f64) {
+        legend(&self.marks, 58.0, width - MARGIN)
+    }
+
+    /// The drawing of `width` pixels with `legend_height` above its axes and `plot_height` between them, and its whole height.
+    fn body(&self, width: f64, plot_height: f64, legend_height: f64) -> (String, f64) {
         let right = width - MARGIN;
-        let (legend, legend_height) = legend(&self.marks, 58.0, right);
+        let (legend, _) = self.legend(width);
         let top = 50.0 + legend_height;
         let bottom = top + plot_height;
         let mut body = title(LEFT, 30.0, &self.title) + &legend;
@@ -248,18 +254,14 @@ pub fn charts(charts: &[Chart], columns: usize) -> String {
     let width = if columns == 1 { 500.0 } else { 380.0 };
     let (mut body, mut y) = (String::new(), 0.0);
     for row in charts.chunks(columns) {
-        let drawn: Vec<(String, f64)> = row
-            .iter()
-            .map(|chart| chart.body(width, if chart.square { width - LEFT - MARGIN } else { 0.62 * width }))
-            .collect();
-        let tallest = drawn.iter().map(|d| d.1).fold(0.0, f64::max);
-        for (i, (part, height)) in drawn.iter().enumerate() {
-            // legends of more rows push axes down; those of a row stay on one line
-            body += &format!(
-                "<g transform=\"translate({:.1} {:.1})\">\n{part}</g>\n",
-                i as f64 * width,
-                y + tallest - height
-            );
+        // titles and axes of a row stand on one line, whatever their legends
+        let legend_height = row.iter().map(|chart| chart.legend(width).1).fold(0.0, f64::max);
+        let mut tallest = 0.0_f64;
+        for (i, chart) in row.iter().enumerate() {
+            let plot_height = if chart.square { width - LEFT - MARGIN } else { 0.62 * width };
+            let (part, height) = chart.body(width, plot_height, legend_height);
+            body += &format!("<g transform=\"translate({:.1} {y:.1})\">\n{part}</g>\n", i as f64 * width);
+            tallest = tallest.max(height);
         }
         y += tallest;
     }

@@ -164,7 +164,11 @@ impl RunConfig {
             other => return Err(format!("task {other:?} is unknown; it must be \"diffusion\" or \"classifier\"")),
         };
         config.validate()?;
-        Ok(config)
+        let read = toml::Table::try_from(&config).expect("a config can always be written");
+        match unread("", table, &read) {
+            None => Ok(config),
+            Some(key) => Err(format!("`{key}` has no meaning beside the keys around it; take it out")),
+        }
     }
 
     /// The config in full, as a TOML file.
@@ -322,6 +326,16 @@ fn section<T: DeserializeOwned>(table: &toml::Table, text: Option<&str>) -> Resu
 
 fn is_task(line: &str) -> bool {
     line.trim_start().strip_prefix("task").is_some_and(|rest| rest.trim_start().starts_with('='))
+}
+
+/// The first key of `given` that nothing of the config came from. serde lets keys pass beside a `kind` that has none, such as
+/// `gamma` beside kind = "simple".
+fn unread(path: &str, given: &toml::Table, read: &toml::Table) -> Option<String> {
+    given.iter().find_map(|(key, value)| match (value, read.get(key)) {
+        (_, None) => Some(format!("{path}{key}")),
+        (toml::Value::Table(given), Some(toml::Value::Table(read))) => unread(&format!("{path}{key}."), given, read),
+        _ => None,
+    })
 }
 
 /// The parser's message on one line, with the nearest known key if one is unknown.

@@ -224,16 +224,14 @@ fn products_with_the_matrix_of_patches_are_the_three_passes() {
 // ANCHOR_END: products_with_the_matrix_of_patches_are_the_three_passes
 
 // ANCHOR: products_are_counted_by_the_formula
-/// With ones everywhere each product is 1, so that the sum of all outputs counts them.
+/// With ones everywhere, in place of the padding's zeros too, each product is 1, so that the sum of all outputs counts them.
 #[test]
 fn products_are_counted_by_the_formula() {
     for ([b, c, o], [h, w], [k, s, p]) in CASES {
         let ones = |shape: [usize; 4]| Tensor::from_f64(shape, &vec![1.0; shape.iter().product::<usize>()], DType::F64);
-        let y = ones([b, c, h, w]).conv2d(&ones([o, c, k, k]), None, s, p);
-        let formula = b * o * y.shape()[2] * y.shape()[3] * c * k * k;
-        let counted = y.sum_all().item() as usize;
-        // Products with the zeros of the padding are in the formula and not in the sum.
-        assert!(if p == 0 { counted == formula } else { counted < formula });
+        let out = passes(([b, c, o], [h, w], [k, s, p])).out;
+        let y = ones([b, c, h + 2 * p, w + 2 * p]).conv2d(&ones([o, c, k, k]), None, s, 0);
+        assert_eq!(y.sum_all().item(), (b * o * out[0] * out[1] * c * k * k) as f64);
     }
 }
 // ANCHOR_END: products_are_counted_by_the_formula

@@ -51,6 +51,10 @@ fn no_listing_is_longer_than_a_page() {
     for (page, include) in
         pages().iter().flat_map(|page| page.includes().into_iter().map(move |include| (&page.name, include)))
     {
+        // the decisions are a page of prose
+        if include.file.extension().is_some_and(|extension| extension == "md") {
+            continue;
+        }
         let lines = listing(&include).map_or(0, |lines| lines.len());
         assert!(lines <= 60, "{page}: {}:{} has {lines} lines", include.file.display(), include.anchor);
     }

@@ -152,6 +152,14 @@ fn wrong_overrides() {
         ("train.steps", "write it as key=value"),
         ("train.steps.more=5", "steps is a value, not a section"),
         ("=5", "unknown field ``"),
+        (
+            "diffusion.weighting={kind=\"simple\",gamma=5}",
+            "`diffusion.weighting.gamma` has no meaning beside the keys around it; take it out",
+        ),
+        (
+            "sampling.method.threshold={kind=\"none\",percentile=90}",
+            "`sampling.method.threshold.percentile` has no meaning",
+        ),
         ("task=\"painting\"", "task \"painting\" is unknown"),
     ] {
         lab.bad(1, message, &["train", "tiny.toml", "--out", "run", "--set", set]);

@@ -72,9 +72,12 @@ fn close(a: &Array, b: &Array) {
     assert!(a.to_f64().iter().zip(b.to_f64()).all(|(x, y)| (x - y).abs() < 1e-12));
 }
 
+/// A function of x and a weight.
+type Way<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
+
 /// Result and gradients of two ways to compute the same from x and a weight.
 #[track_caller]
-fn same(x: Array, weight: Array, ways: [&dyn Fn(&Tensor, &Tensor) -> Tensor; 2]) {
+fn same(x: Array, weight: Array, ways: [Way; 2]) {
     let (x, weight) = (Tensor::leaf(x), Tensor::leaf(weight));
     let [one, other] = ways.map(|way| {
         let y = way(&x, &weight);

@@ -64,8 +64,10 @@ fn the_field_of_the_bundled_network_outgrows_the_image() {
     let (conv, halve) = ((3, 1), (3, 2));
     let with = receptive_field(&[conv, conv, conv, halve, conv, conv, halve, conv, conv, conv, conv, conv, conv]);
     assert_eq!(with, [3, 5, 7, 9, 13, 17, 21, 29, 37, 45, 53, 61, 69]);
-    // As many layers without halving see less than the image is wide.
-    assert_eq!(receptive_field(&[conv; 13])[12], 27);
+    // The first layer above 28: the first convolution of down.2.0, after conv_in, two blocks and two halvings.
+    assert_eq!(with.iter().position(|&field| field > 28), Some(7));
+    // As many layers without halving see less than the image is wide; one more is enough.
+    assert_eq!(receptive_field(&[conv; 14])[12..], [27, 29]);
 }
 
 #[test]

@@ -1,32 +1,39 @@
 //! Chapter 11, samplers.
 //!
-//! 11.1 What is left when the whole noise is subtracted from the noised image?
+//! 11.1 Which share of the noise does a step of DDIM take away, and by how much does it enlarge the rest?
 //! 11.2 How much does an image remember of the noise it started from?
 //! 11.3 Take the exact weight of the second-order term instead of the paper's.
 //! 11.4 In one dimension, find the image of a start without taking any steps.
 //! 11.5 Write a sampler of second order that asks the model twice a step.
 
+use imagen::array::DType;
+use imagen::autograd::Tensor;
 use imagen::diffusion::gaussian::normal_cdf;
+use imagen::diffusion::sampler::ddim_step;
 use imagen::diffusion::{DiscreteSchedule, Posterior, Schedule};
 
-// ANCHOR: leftovers
-/// How much of the image and how much of the noise is in x_t - eps.
-fn leftovers(alpha: f64, sigma: f64) -> (f64, f64) {
-    (alpha, sigma - 1.0)
+// ANCHOR: share_to_remove
+/// (b, c) such that b (x_t - c eps) is DDIM's step with eta = 0, from (alpha_t, sigma_t) to (alpha_s, sigma_s).
+fn share_to_remove((alpha_t, sigma_t): (f64, f64), (alpha_s, sigma_s): (f64, f64)) -> (f64, f64) {
+    let b = alpha_s / alpha_t;
+    (b, sigma_t - sigma_s / b)
 }
-// ANCHOR_END: leftovers
+// ANCHOR_END: share_to_remove
 
 #[test]
-fn the_noised_image_minus_the_noise_has_the_noise_upside_down() {
+fn a_share_of_the_noise_taken_away_is_a_step_of_ddim() {
+    let schedule = DiscreteSchedule::linear(1000);
     let (x0, eps) = (0.4, -1.3);
-    for sigma in [0.1_f64, 0.6, 0.99] {
-        let alpha = (1.0 - sigma * sigma).sqrt();
-        let (image, noise) = leftovers(alpha, sigma);
-        let x_t = alpha * x0 + sigma * eps;
-        assert!((x_t - eps - (image * x0 + noise * eps)).abs() < 1e-15);
-        // below sigma = 1/2 it is noisier than before
-        assert_eq!(noise.abs() > sigma, sigma < 0.5);
+    let one = |x: f64| Tensor::from_f64([1, 1, 1, 1], &[x], DType::F64);
+    for (t, s) in [(0.9, 0.7), (0.5, 0.49), (0.1, 0.0), (0.3, 0.6)] {
+        let at = |t: f64| (schedule.alpha(t), schedule.sigma(t));
+        let (b, c) = share_to_remove(at(t), at(s));
+        let x_t = at(t).0 * x0 + at(t).1 * eps;
+        let x_s = ddim_step(&one(x0), &one(eps), &schedule, s, 0.0).item();
+        assert!((b * (x_t - c * eps) - x_s).abs() < 1e-13);
     }
+    let (b, c) = share_to_remove((0.8, 0.6), (0.96, 0.28));
+    assert!((b - 1.2).abs() < 1e-15 && (c - 0.36667).abs() < 5e-6 && (b * (0.5 + 0.3 * c) - 0.732).abs() < 1e-15);
 }
 
 // ANCHOR: memory
