@@ -460,9 +460,8 @@ proptest! {
         let score = slope(&|x| p(x).ln());
         // the score of a part is -eps / sigma, and that of the whole is the average of those of the parts
         let of_part = |k: usize| slope(&|x| log_density(x, alpha * points[k], sigma * sigma));
-        for k in 0..5 {
-            let expected: f64 = (alpha * points[k] - x) / (sigma * sigma);
-            assert_close(of_part(k), expected, 1e-6);
+        for (k, point) in points.iter().enumerate() {
+            assert_close(of_part(k), (alpha * point - x) / (sigma * sigma), 1e-6);
         }
         assert_close(expected(&of_part), score, 1e-5);
         assert_close(expected(&|k| (x - alpha * points[k]) / sigma), -sigma * score, 1e-6);
