@@ -77,9 +77,10 @@ pub(super) fn im2col<T: Element>(x: &[T], geometry: &Geometry, tile: &Tile, col:
 fn shifted_rows<T: Element>(plane: &[T], geometry: &Geometry, tile: &Tile, ky: usize, kx: usize, col: &mut [T]) {
     let width = geometry.size[1];
     let [pad_y, pad_x] = geometry.padding;
-    let inside = geometry.inside(0, ky);
+    let (inside, columns) = (geometry.inside(0, ky), geometry.inside(1, kx));
     let rows = tile.rows.start.max(inside.start)..tile.rows.end.min(inside.end);
-    if rows.is_empty() {
+    // a kernel may reach beyond the whole image
+    if rows.is_empty() || columns.is_empty() {
         col.fill(T::zero());
         return;
     }
@@ -92,7 +93,6 @@ fn shifted_rows<T: Element>(plane: &[T], geometry: &Geometry, tile: &Tile, ky: u
     let from = start.max(0) as usize;
     let count = (last - first - missing).min(plane.len() - from);
     col[first + missing..first + missing + count].copy_from_slice(&plane[from..from + count]);
-    let columns = geometry.inside(1, kx);
     for edge in [0..columns.start, columns.end..width] {
         for x in edge {
             col[first..last].iter_mut().skip(x).step_by(width).for_each(|v| *v = T::zero());

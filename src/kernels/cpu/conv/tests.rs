@@ -94,6 +94,21 @@ fn agree_with_the_definition_where_tiles_matter() {
     check([2, 3, 47, 49], [5, 3, 1, 1], conv(1, 0));
 }
 
+// Some taps of such a kernel meet nothing but padding.
+#[test]
+fn agree_with_the_definition_where_the_kernel_reaches_beyond_the_image() {
+    for (h, w) in [(1, 1), (1, 2), (2, 1), (2, 3), (1, 7)] {
+        for (kh, kw) in [(1, 5), (5, 1), (3, 3), (5, 5), (4, 2)] {
+            for (stride, padding) in [(1, 0), (1, 1), (1, 2), (1, 4), (2, 2), (3, 3)] {
+                let conv = conv(stride, padding);
+                if conv.output(h, kh).is_some() && conv.output(w, kw).is_some() {
+                    check([2, 2, h, w], [3, 2, kh, kw], conv);
+                }
+            }
+        }
+    }
+}
+
 /// Most machines only ever take one of these ways.
 #[test]
 fn every_vector_width_agrees_with_the_definition() {
