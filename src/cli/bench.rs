@@ -1,9 +1,10 @@
 //! `imagen bench`
 
-use super::{Common, Result, print};
+use super::{Common, Result, note, print};
 use clap::{Args, ValueEnum};
 use imagen::array::DType;
 use imagen::autograd::{Tensor, no_grad};
+use imagen::kernels::profile::{self, Profile};
 use imagen::nn::Init;
 use imagen::optim::{Adam, Optimizer};
 use imagen::random::{Purpose, normal};
@@ -25,6 +26,9 @@ pub struct BenchArgs {
     /// Images a step [default: 64 for mnist28, 16 for cifar32]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: Option<u16>,
+    /// Say how the time of a training step divides among the primitives
+    #[arg(long)]
+    profile: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -58,7 +62,7 @@ pub fn run(args: &BenchArgs) -> Result {
     let all = [Workload::Mnist28, Workload::Cifar32];
     let workloads = if args.workloads.is_empty() { &all[..] } else { &args.workloads };
     for workload in workloads {
-        let report = measure(*workload, args, device.to_string())?;
+        let (report, profile) = measure(*workload, args, device.to_string())?;
         if args.common.json {
             print(serde_json::to_string(&report)?);
         } else {
@@ -76,11 +80,14 @@ pub fn run(args: &BenchArgs) -> Result {
                 report.peak_mb.map_or_else(String::new, |mb| format!(", peak {mb:.0} MB")),
             ));
         }
+        if let Some(profile) = profile {
+            note(format!("{} training steps of {}, by primitive:\n{profile}", args.steps, report.workload));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(workload: Workload, args: &BenchArgs, device: String) -> Result<Report> {
+fn measure(workload: Workload, args: &BenchArgs, device: String) -> Result<(Report, Option<Profile>)> {
     let (name, config, side, batch) = match workload {
         Workload::Mnist28 => ("mnist28", UNetConfig::mnist28(), 28, 64),
         Workload::Cifar32 => ("cifar32", UNetConfig::cifar32(), 32, 16),
@@ -95,14 +102,21 @@ fn measure(workload: Workload, args: &BenchArgs, device: String) -> Result<Repor
     let (x, noise) = (draw(0), draw(1));
     let t: Vec<f64> = (0..batch).map(|i| (i as f64 + 0.5) / batch as f64).collect();
 
-    let train = timed(args.steps, || {
+    let mut step = || {
         let gradients = net.forward(&x, &t, None).mse(&noise).backward();
         optimizer.step(&parameters, &gradients, 1e-4);
+    };
+    let train = timed(args.steps, &mut step);
+    // steps of their own: to time every call takes a little time too
+    let profile = args.profile.then(|| {
+        profile::start();
+        (0..args.steps).for_each(|_| step());
+        profile::stop()
     });
     let forward = timed(args.steps, || {
         no_grad(|| net.forward(&x, &t, None));
     });
-    Ok(Report {
+    let report = Report {
         workload: name,
         framework: format!("imagen {}", env!("CARGO_PKG_VERSION")),
         device,
@@ -114,7 +128,8 @@ fn measure(workload: Workload, args: &BenchArgs, device: String) -> Result<Repor
         forward_ms_median: forward[forward.len() / 2],
         forward_ms_min: forward[0],
         peak_mb: peak_mb(),
-    })
+    };
+    Ok((report, profile))
 }
 
 /// Milliseconds of each repetition, sorted, after three that do not count.

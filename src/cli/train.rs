@@ -3,6 +3,7 @@
 use super::{Common, Result, note, print};
 use clap::Args;
 use imagen::data::Dataset;
+use imagen::kernels::profile;
 use imagen::train::{
     ClassifierTask, DataConfig, DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, Trainer,
 };
@@ -31,6 +32,9 @@ pub struct TrainArgs {
     /// Change an entry of the config: --set train.steps=100
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+    /// At the end, say how the time divided among the primitives
+    #[arg(long)]
+    profile: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -68,8 +72,14 @@ pub fn run(args: &TrainArgs) -> Result {
         }
         note("\nstopping after this step and writing a checkpoint; press Ctrl-C again to stop at once");
     })?;
+    if args.profile {
+        profile::start();
+    }
     let outcome = trainer.run(&stop, &mut |progress| display.show(progress))?;
     display.finish();
+    if args.profile {
+        note(profile::stop());
+    }
     match outcome {
         Outcome::Interrupted(step) => {
             note(format!("stopped at step {step} of {steps}; the same command with --resume continues"));

@@ -11,6 +11,7 @@ mod arithmetic;
 pub mod cpu;
 mod elementwise;
 mod exp;
+pub mod profile;
 
 pub(crate) use arithmetic::runs;
 pub use elementwise::{Binary, Unary};
@@ -166,6 +167,7 @@ pub trait Kernels: Send + Sync {
 /// The kernels of a device.
 pub fn of(device: Device) -> &'static dyn Kernels {
     match device {
+        Device::Cpu if profile::is_on() => &profile::Timed,
         Device::Cpu => &cpu::Cpu,
     }
 }
