@@ -1,7 +1,7 @@
 //! Layers and their parameters.
 //!
 //! A layer is a struct of parameters and sizes with a `forward`. It is made from an [`Init`], which names its
-//! parameters ("mid.attention.out.weight") and gives them their first values.
+//! parameters ("middle.attention.out.weight") and gives them their first values.
 
 mod attention;
 mod embedding;

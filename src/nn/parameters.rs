@@ -24,7 +24,7 @@ struct Inner {
 // ANCHOR_END: param_struct
 
 impl Param {
-    /// Its name within the model, such as "mid.attention.out.weight".
+    /// Its name within the model, such as "middle.attention.out.weight".
     pub fn name(&self) -> &str {
         &self.0.name
     }
