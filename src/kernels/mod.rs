@@ -136,6 +136,27 @@ pub trait Kernels: Send + Sync {
         inv_std: &Array,
     ) -> (Array, Array, Array);
 
+    /// silu(y) for the y of [`Kernels::group_norm`], and its mean and inverse deviation: one pass over memory for both.
+    fn group_norm_silu(
+        &self,
+        x: &Array,
+        weight: &Array,
+        bias: &Array,
+        groups: usize,
+        eps: f64,
+    ) -> (Array, Array, Array);
+
+    /// Gradients of [`Kernels::group_norm_silu`] with respect to x, weight and bias. y is not kept but computed again.
+    fn group_norm_silu_grad(
+        &self,
+        g: &Array,
+        x: &Array,
+        weight: &Array,
+        bias: &Array,
+        mean: &Array,
+        inv_std: &Array,
+    ) -> (Array, Array, Array);
+
     /// Softmax over the last axis. A row of nothing but negative infinity gives zeros: nothing to choose from.
     fn softmax(&self, x: &Array) -> Array;
 

@@ -266,6 +266,31 @@ impl Kernels for Timed {
         timed("group_norm_grad", String::new(), &[g, x], work, |y| (x.numel() as f64, bytes(&y.0)))
     }
 
+    fn group_norm_silu(
+        &self,
+        x: &Array,
+        weight: &Array,
+        bias: &Array,
+        groups: usize,
+        eps: f64,
+    ) -> (Array, Array, Array) {
+        let work = || DEVICE.group_norm_silu(x, weight, bias, groups, eps);
+        timed("group_norm_silu", String::new(), &[x], work, |y| (x.numel() as f64, bytes(&y.0)))
+    }
+
+    fn group_norm_silu_grad(
+        &self,
+        g: &Array,
+        x: &Array,
+        weight: &Array,
+        bias: &Array,
+        mean: &Array,
+        inv_std: &Array,
+    ) -> (Array, Array, Array) {
+        let work = || DEVICE.group_norm_silu_grad(g, x, weight, bias, mean, inv_std);
+        timed("group_norm_silu_grad", String::new(), &[g, x], work, |y| (x.numel() as f64, bytes(&y.0)))
+    }
+
     fn softmax(&self, x: &Array) -> Array {
         simple("softmax", &[x], || DEVICE.softmax(x))
     }

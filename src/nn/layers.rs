@@ -119,6 +119,12 @@ impl GroupNorm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.group_norm(&self.weight.tensor(), &self.bias.tensor(), self.groups, 1e-5)
     }
+
+    /// silu of [`GroupNorm::forward`], in one pass.
+    #[track_caller]
+    pub fn forward_silu(&self, x: &Tensor) -> Tensor {
+        x.group_norm_silu(&self.weight.tensor(), &self.bias.tensor(), self.groups, 1e-5)
+    }
 }
 
 /// Layer normalisation over the last axis.

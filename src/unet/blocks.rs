@@ -38,15 +38,15 @@ impl ResBlock {
     /// x [B, inputs, H, W] to [B, outputs, H, W]; embedding [B, time_dim], already activated.
     pub(super) fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
         let b = x.shape()[0];
-        let h = self.conv1.forward(&self.norm1.forward(x).silu());
+        let h = self.conv1.forward(&self.norm1.forward_silu(x));
         let embedding = self.embedding.forward(embedding);
         let h = if self.scale_shift {
             let parts = embedding.reshape([b, 2 * self.outputs, 1, 1]).split(1, &[self.outputs; 2]);
-            &(&self.norm2.forward(&h) * &(&parts[0] + 1.0)) + &parts[1]
+            (&(&self.norm2.forward(&h) * &(&parts[0] + 1.0)) + &parts[1]).silu()
         } else {
-            self.norm2.forward(&(&h + &embedding.reshape([b, self.outputs, 1, 1])))
+            self.norm2.forward_silu(&(&h + &embedding.reshape([b, self.outputs, 1, 1])))
         };
-        let h = self.conv2.forward(&h.silu());
+        let h = self.conv2.forward(&h);
         match &self.shortcut {
             Some(shortcut) => &h + &shortcut.forward(x),
             None => &h + x,

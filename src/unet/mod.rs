@@ -178,7 +178,7 @@ impl UNet {
             }
             h = step.forward(name, &h, &embedding, text, watch);
         }
-        self.conv_out.forward(&self.norm_out.forward(&h).silu())
+        self.conv_out.forward(&self.norm_out.forward_silu(&h))
         // ANCHOR_END: unet_forward
     }
 }

@@ -1,10 +1,9 @@
 //! Kernels that move numbers without changing them.
 
 use super::by_dtype;
-use super::parallel::rows_per_chunk;
+use super::parallel::{CHUNK, rows_per_chunk};
 use super::walk::Walk;
 use crate::array::{Array, Buffer, Element, Shape};
-use ndarray::{ArrayViewD, ArrayViewMutD, Axis, Zip};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -56,54 +55,78 @@ fn reorder<T: Element>(y: &mut [T], first: usize, x: &[T], walk: &Walk<1>) {
 }
 
 pub(super) fn slice(x: &Array, axis: usize, range: Range<usize>) -> Array {
+    let (_, size, inner) = x.shape().around(axis);
     let shape = x.shape().with(axis, range.len());
-    fn run<T: Element>(x: &Array, axis: usize, range: Range<usize>, shape: Shape) -> Array {
-        let mut y = Buffer::<T>::scratch(shape.numel());
-        copy(x.view().slice_axis(Axis(axis), range.into()), view_mut(&mut y, &shape));
-        Array::from_buffer(shape, y)
+    fn run<T: Element>(x: &[T], numel: usize, start: usize, [len, apart]: [usize; 2]) -> Buffer<T> {
+        let mut y = Buffer::scratch(numel);
+        rows(&mut y, len, x, apart, |y, x| copy(y, &x[start..][..len]));
+        y
     }
-    by_dtype!(x.dtype(), T => run::<T>(x, axis, range, shape))
+    let (start, sizes) = (range.start * inner, [range.len() * inner, size * inner]);
+    by_dtype!(x.dtype(), T => Array::from_buffer(shape.clone(), run::<T>(x.slice(), shape.numel(), start, sizes)))
 }
 
 pub(super) fn unslice(x: &Array, axis: usize, start: usize, size: usize) -> Array {
+    let (_, part, inner) = x.shape().around(axis);
     let shape = x.shape().with(axis, size);
-    fn run<T: Element>(x: &Array, axis: usize, range: Range<usize>, shape: Shape) -> Array {
-        let mut y = Buffer::<T>::filled(shape.numel(), T::zero());
-        copy(x.view(), view_mut(&mut y, &shape).slice_axis_mut(Axis(axis), range.into()));
-        Array::from_buffer(shape, y)
+    fn run<T: Element>(x: &[T], numel: usize, start: usize, [len, apart]: [usize; 2]) -> Buffer<T> {
+        if x.is_empty() {
+            return Buffer::filled(numel, T::zero());
+        }
+        let mut y = Buffer::scratch(numel);
+        rows(&mut y, apart, x, len, |y, x| {
+            y[..start].fill(T::zero());
+            copy(&mut y[start..][..len], x);
+            y[start + len..].fill(T::zero());
+        });
+        y
     }
-    by_dtype!(x.dtype(), T => run::<T>(x, axis, start..start + x.shape()[axis], shape))
+    let (start, sizes) = (start * inner, [part * inner, size * inner]);
+    by_dtype!(x.dtype(), T => Array::from_buffer(shape.clone(), run::<T>(x.slice(), shape.numel(), start, sizes)))
 }
 
 pub(super) fn concat(parts: &[&Array], axis: usize) -> Array {
     let shape = parts[0].shape().with(axis, parts.iter().map(|part| part.shape()[axis]).sum());
-    fn run<T: Element>(parts: &[&Array], axis: usize, shape: Shape) -> Array {
-        let mut y = Buffer::<T>::scratch(shape.numel());
-        let mut rest = view_mut(&mut y, &shape);
+    let (_, size, inner) = shape.around(axis);
+    fn run<T: Element>(parts: &[&Array], axis: usize, numel: usize, apart: usize, inner: usize) -> Buffer<T> {
+        let mut y = Buffer::scratch(numel);
+        let mut start = 0;
         for part in parts {
-            let (here, after) = rest.split_at(Axis(axis), part.shape()[axis]);
-            copy(part.view(), here);
-            rest = after;
+            let len = part.shape()[axis] * inner;
+            rows(&mut y, apart, part.slice(), len, |y, x| copy(&mut y[start..][..len], x));
+            start += len;
         }
-        Array::from_buffer(shape, y)
+        y
     }
-    by_dtype!(parts[0].dtype(), T => run::<T>(parts, axis, shape))
+    by_dtype!(parts[0].dtype(), T => {
+        Array::from_buffer(shape.clone(), run::<T>(parts, axis, shape.numel(), size * inner, inner))
+    })
 }
 
-fn view_mut<'a, T: Element>(y: &'a mut [T], shape: &Shape) -> ArrayViewMutD<'a, T> {
-    ArrayViewMutD::from_shape(&**shape, y).expect("a buffer of this shape")
+/// `work` on every row of y, `y_len` long, and the same row of x, `x_len` long; in parallel. Nothing to do if either has
+/// no numbers.
+fn rows<T: Element>(y: &mut [T], y_len: usize, x: &[T], x_len: usize, work: impl Fn(&mut [T], &[T]) + Sync) {
+    if x.is_empty() || y.is_empty() {
+        return;
+    }
+    let least = rows_per_chunk(y_len.min(x_len));
+    y.par_chunks_exact_mut(y_len).zip(x.par_chunks_exact(x_len)).with_min_len(least).for_each(|(y, x)| work(y, x));
 }
 
-/// y = x, in parallel.
-fn copy<T: Element>(x: ArrayViewD<'_, T>, y: ArrayViewMutD<'_, T>) {
-    Zip::from(y).and(x).par_for_each(|y, &x| *y = x);
+/// y = x; a long run in parallel.
+fn copy<T: Element>(y: &mut [T], x: &[T]) {
+    if y.len() < 4 * CHUNK {
+        y.copy_from_slice(x);
+    } else {
+        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| y.copy_from_slice(x));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{assert_same_on_any_threads, gaussian};
     use super::*;
-    use ndarray::{Slice, concatenate};
+    use ndarray::{ArrayViewD, Axis, Slice, concatenate};
     use proptest::prelude::*;
 
     fn view(x: &Array) -> ArrayViewD<'_, f64> {

@@ -109,7 +109,7 @@ impl Kernels for Cpu {
     }
 
     fn group_norm(&self, x: &Array, weight: &Array, bias: &Array, groups: usize, eps: f64) -> (Array, Array, Array) {
-        norm::group_norm(x, weight, bias, groups, eps)
+        norm::group_norm(x, weight, bias, groups, eps, false)
     }
 
     fn group_norm_grad(
@@ -120,7 +120,30 @@ impl Kernels for Cpu {
         mean: &Array,
         inv_std: &Array,
     ) -> (Array, Array, Array) {
-        norm::group_norm_grad(g, x, weight, mean, inv_std)
+        norm::group_norm_grad(g, x, weight, None, mean, inv_std)
+    }
+
+    fn group_norm_silu(
+        &self,
+        x: &Array,
+        weight: &Array,
+        bias: &Array,
+        groups: usize,
+        eps: f64,
+    ) -> (Array, Array, Array) {
+        norm::group_norm(x, weight, bias, groups, eps, true)
+    }
+
+    fn group_norm_silu_grad(
+        &self,
+        g: &Array,
+        x: &Array,
+        weight: &Array,
+        bias: &Array,
+        mean: &Array,
+        inv_std: &Array,
+    ) -> (Array, Array, Array) {
+        norm::group_norm_grad(g, x, weight, Some(bias), mean, inv_std)
     }
 
     fn softmax(&self, x: &Array) -> Array {

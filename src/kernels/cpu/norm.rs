@@ -7,6 +7,7 @@
 use super::parallel::{CHUNK, rows_per_chunk, vectorised};
 use super::{by_dtype, lanes};
 use crate::array::{Array, Buffer, Element};
+use crate::kernels::Unary;
 use rayon::prelude::*;
 
 /// Sizes of one normalisation.
@@ -50,8 +51,16 @@ impl Blocks {
     }
 }
 
+/// y, mean and inverse deviation; of y, silu(y) if `silu` is set, while it is in the nearest cache.
 #[track_caller]
-pub(super) fn group_norm(x: &Array, weight: &Array, bias: &Array, groups: usize, eps: f64) -> (Array, Array, Array) {
+pub(super) fn group_norm(
+    x: &Array,
+    weight: &Array,
+    bias: &Array,
+    groups: usize,
+    eps: f64,
+    silu: bool,
+) -> (Array, Array, Array) {
     let blocks = Blocks::of(x, groups);
     assert!(
         groups > 0 && blocks.channels.is_multiple_of(groups),
@@ -59,7 +68,7 @@ pub(super) fn group_norm(x: &Array, weight: &Array, bias: &Array, groups: usize,
         x.shape()
     );
     by_dtype!(x.dtype(), T => {
-        let (y, mean, inv_std) = forward::<T>(x.slice(), weight.slice(), bias.slice(), blocks, eps);
+        let (y, mean, inv_std) = forward::<T>(x.slice(), weight.slice(), bias.slice(), blocks, eps, silu);
         let small = [blocks.images, groups];
         (Array::from_buffer(x.shape(), y), Array::from_buffer(small, mean), Array::from_buffer(small, inv_std))
     })
@@ -71,6 +80,7 @@ fn forward<T: Element>(
     bias: &[T],
     blocks: Blocks,
     eps: f64,
+    silu: bool,
 ) -> (Buffer<T>, Buffer<T>, Buffer<T>) {
     let count = blocks.images * blocks.groups;
     let mut y = Buffer::scratch(x.len());
@@ -84,6 +94,9 @@ fn forward<T: Element>(
     outputs.enumerate().with_min_len(blocks.least()).for_each(|(i, ((y, mean), inv_std))| {
         let range = blocks.range(i);
         (*mean, *inv_std) = normalise(y, &x[i * len..][..len], &weight[range.clone()], &bias[range], eps);
+        if silu {
+            silu_in_place(y);
+        }
     });
     (y, mean, inv_std)
 }
@@ -111,10 +124,21 @@ vectorised! {
     // ANCHOR_END: normalise
 }
 
+vectorised! {
+    fn silu_in_place<T: Element>(y: &mut [T]) {
+        for y in y.iter_mut() {
+            *y = Unary::Silu.value(*y);
+        }
+    }
+}
+
+/// Gradients with respect to x, weight and bias. With `silu_bias`, the bias of the normalisation, g is the gradient of
+/// silu(y); y is then computed again.
 pub(super) fn group_norm_grad(
     g: &Array,
     x: &Array,
     weight: &Array,
+    silu_bias: Option<&Array>,
     mean: &Array,
     inv_std: &Array,
 ) -> (Array, Array, Array) {
@@ -124,6 +148,7 @@ pub(super) fn group_norm_grad(
             g: g.slice(),
             x: x.slice(),
             weight: weight.slice(),
+            silu_bias: silu_bias.map(Array::slice),
             mean: mean.slice(),
             inv_std: inv_std.slice(),
         };
@@ -145,6 +170,7 @@ struct Operands<'a, T> {
     g: &'a [T],
     x: &'a [T],
     weight: &'a [T],
+    silu_bias: Option<&'a [T]>,
     mean: &'a [T],
     inv_std: &'a [T],
 }
@@ -154,7 +180,8 @@ impl<'a, T: Element> Operands<'a, T> {
     fn block(&self, i: usize, blocks: Blocks) -> Block<'a, T> {
         let len = blocks.len();
         let (g, x, weight) = (&self.g[i * len..][..len], &self.x[i * len..][..len], &self.weight[blocks.range(i)]);
-        Block { g, x, weight, mean: self.mean[i], inv_std: self.inv_std[i] }
+        let silu_bias = self.silu_bias.map(|bias| &bias[blocks.range(i)]);
+        Block { g, x, weight, silu_bias, mean: self.mean[i], inv_std: self.inv_std[i] }
     }
 }
 
@@ -162,38 +189,73 @@ struct Block<'a, T> {
     g: &'a [T],
     x: &'a [T],
     weight: &'a [T],
+    silu_bias: Option<&'a [T]>,
     mean: T,
     inv_std: T,
+}
+
+impl<T: Element> Block<'_, T> {
+    /// The gradient of y: g itself, or through SiLU.
+    fn gradient_of_y(&self, gy: &mut [T]) {
+        match self.silu_bias {
+            None => gy.copy_from_slice(self.g),
+            Some(bias) => through_silu(gy, self, bias),
+        }
+    }
+}
+
+vectorised! {
+    /// gy = g silu'(y), with y as [`normalise`] computes it.
+    fn through_silu<T: Element>(gy: &mut [T], block: &Block<'_, T>, bias: &[T]) {
+        let &Block { g, x, weight, mean: m, inv_std: s, .. } = block;
+        let area = x.len() / weight.len();
+        if area == 1 {
+            for ((gy, (&g, &x)), (&w, &b)) in gy.iter_mut().zip(g.iter().zip(x)).zip(weight.iter().zip(bias)) {
+                *gy = g * Unary::Silu.derivative((x - m) * s * w + b);
+            }
+        } else {
+            let channels = gy.chunks_exact_mut(area).zip(g.chunks_exact(area).zip(x.chunks_exact(area)));
+            for ((gy, (g, x)), (&w, &b)) in channels.zip(weight.iter().zip(bias)) {
+                let scale = s * w;
+                for ((gy, &g), &x) in gy.iter_mut().zip(g).zip(x) {
+                    *gy = g * Unary::Silu.derivative((x - m) * scale + b);
+                }
+            }
+        }
+    }
 }
 
 fn backward_planes<T: Element>(o: Operands<T>, blocks: Blocks) -> (Buffer<T>, Vec<T>, Vec<T>) {
     let mut gx = Buffer::scratch(o.x.len());
     let mut sums = vec![[0.0; 2]; blocks.images * blocks.channels];
     let outputs = gx.par_chunks_mut(blocks.len()).zip(sums.par_chunks_mut(blocks.channels()));
-    outputs.enumerate().with_min_len(blocks.least()).for_each(|(i, (gx, sums))| planes(gx, sums, o.block(i, blocks)));
+    outputs.enumerate().with_min_len(blocks.least()).for_each(|(i, (gx, sums))| {
+        let block = o.block(i, blocks);
+        block.gradient_of_y(gx);
+        planes(gx, sums, &block);
+    });
     let (gweight, gbias) = total(sums.chunks_exact(blocks.channels), blocks.channels);
     (gx, gweight, gbias)
 }
 
 vectorised! {
-    /// One block. With xhat = (x - m) s, and means over the block,
+    /// One block, in place: from the gradient g of y to that of x. With xhat = (x - m) s, and means over the block,
     ///   gx = s (w g - mean(w g) - xhat mean(w g xhat)),
     /// gweight = sum g xhat and gbias = sum g over images and area. All follow from two sums per channel.
-    fn planes<T: Element>(gx: &mut [T], sums: &mut [[f64; 2]], block: Block<'_, T>) {
-        let Block { g, x, weight, mean: m, inv_std: s } = block;
+    fn planes<T: Element>(gx: &mut [T], sums: &mut [[f64; 2]], block: &Block<'_, T>) {
+        let &Block { x, weight, mean: m, inv_std: s, .. } = block;
         let (len, area) = (x.len(), x.len() / weight.len());
         let (mut mean_g, mut mean_gx) = (0.0, 0.0);
-        for (c, (g, x)) in g.chunks_exact(area).zip(x.chunks_exact(area)).enumerate() {
+        for (c, (g, x)) in gx.chunks_exact(area).zip(x.chunks_exact(area)).enumerate() {
             sums[c] = [lanes::sum2(g, x, |g, x| g * (x - m)) * s.f64(), lanes::sum(g, |g| g)];
             mean_gx += weight[c].f64() * sums[c][0] / len as f64;
             mean_g += weight[c].f64() * sums[c][1] / len as f64;
         }
         let (slope, shift) = (T::of(mean_gx) * s * s, T::of(mean_g) * s);
-        let channels = gx.chunks_exact_mut(area).zip(g.chunks_exact(area).zip(x.chunks_exact(area)));
-        for ((gx, (g, x)), &w) in channels.zip(weight) {
+        for ((gx, x), &w) in gx.chunks_exact_mut(area).zip(x.chunks_exact(area)).zip(weight) {
             let scale = w * s;
-            for ((gx, &g), &x) in gx.iter_mut().zip(g).zip(x) {
-                *gx = scale * g - shift - (x - m) * slope;
+            for (gx, &x) in gx.iter_mut().zip(x) {
+                *gx = scale * *gx - shift - (x - m) * slope;
             }
         }
     }
@@ -203,6 +265,16 @@ vectorised! {
 fn backward_rows<T: Element>(o: Operands<T>, blocks: Blocks) -> (Buffer<T>, Vec<T>, Vec<T>) {
     const MOST_BATCHES: usize = 32;
     let channels = blocks.channels;
+    let mut through = None;
+    if o.silu_bias.is_some() {
+        let gy = through.insert(Buffer::scratch(o.g.len()));
+        let least = blocks.least();
+        gy.par_chunks_mut(blocks.len())
+            .enumerate()
+            .with_min_len(least)
+            .for_each(|(i, gy)| o.block(i, blocks).gradient_of_y(gy));
+    }
+    let o = Operands { g: through.as_deref().unwrap_or(o.g), ..o };
     let batch = CHUNK.div_ceil(channels).max(blocks.images.div_ceil(MOST_BATCHES));
     let mut gx = Buffer::scratch(o.x.len());
     let mut sums = vec![[0.0; 2]; blocks.images.div_ceil(batch) * channels];
@@ -224,7 +296,7 @@ vectorised! {
     // ANCHOR: norm_row_gradient
     /// One block; adds to gweight and gbias.
     fn row<T: Element>(gx: &mut [T], gweight: &mut [f64], gbias: &mut [f64], block: Block<'_, T>) {
-        let Block { g, x, weight, mean: m, inv_std: s } = block;
+        let Block { g, x, weight, mean: m, inv_std: s, .. } = block;
         // gx holds w g until the two means are known.
         gx.iter_mut().zip(g).zip(weight).for_each(|((gx, &g), &w)| *gx = w * g);
         let mean_g = T::of(lanes::sum(gx, |wg| wg) / x.len() as f64);
@@ -296,9 +368,37 @@ mod tests {
     }
 
     fn both_passes(x: &Array, weight: &Array, bias: &Array, g: &Array, groups: usize) -> [Array; 6] {
-        let (y, mean, inv_std) = group_norm(x, weight, bias, groups, EPS);
-        let (gx, gweight, gbias) = group_norm_grad(g, x, weight, &mean, &inv_std);
+        let (y, mean, inv_std) = group_norm(x, weight, bias, groups, EPS, false);
+        let (gx, gweight, gbias) = group_norm_grad(g, x, weight, None, &mean, &inv_std);
         [y, mean, inv_std, gx, gweight, gbias]
+    }
+
+    // Not nearly: the fused passes compute the very numbers of normalising first and bending then.
+    #[test]
+    fn with_silu_both_passes_have_the_bits_of_the_two_ops() {
+        let cases: [(&[usize], usize); 6] = [
+            (&[2, 6, 5, 7], 3),
+            (&[1, 4, 3, 3], 4),
+            (&[2, 8, 33, 65], 2),
+            (&[300, 96], 1),
+            (&[3, 6], 2),
+            (&[0, 4, 3, 3], 2),
+        ];
+        for ((shape, groups), dtype) in cases.into_iter().flat_map(|case| [(case, DType::F32), (case, DType::F64)]) {
+            let [x, weight, bias, g] = operands(shape).map(|x| x.cast(dtype));
+            let (h, mean, inv_std) = group_norm(&x, &weight, &bias, groups, EPS, false);
+            let gh = super::super::map::unary_grad(Unary::Silu, &h, &g);
+            let (gx, gweight, gbias) = group_norm_grad(&gh, &x, &weight, None, &mean, &inv_std);
+            let y = super::super::map::unary(Unary::Silu, &h);
+
+            let (fused, fused_mean, fused_inv_std) = group_norm(&x, &weight, &bias, groups, EPS, true);
+            let grads = group_norm_grad(&g, &x, &weight, Some(&bias), &mean, &inv_std);
+            let (found, expected) =
+                ([fused, fused_mean, fused_inv_std, grads.0, grads.1, grads.2], [y, mean, inv_std, gx, gweight, gbias]);
+            for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert!(found.bit_eq(expected), "result {i} of {shape:?} in {dtype}");
+            }
+        }
     }
 
     fn operands(shape: &[usize]) -> [Array; 4] {
@@ -336,7 +436,7 @@ mod tests {
     fn a_large_mean_does_not_drown_the_variance() {
         let x = Array::from_vec([1, 1, 1000], (0..1000).map(|i| 1000.0 + (i % 2) as f32).collect());
         let one = Array::from_vec([1], vec![1.0_f32]);
-        let (y, _, inv_std) = group_norm(&x, &one, &Array::from_vec([1], vec![0.0_f32]), 1, 0.0);
+        let (y, _, inv_std) = group_norm(&x, &one, &Array::from_vec([1], vec![0.0_f32]), 1, 0.0, false);
         assert!((inv_std.item() - 2.0).abs() < 1e-4);
         assert!(y.to_f64().iter().all(|y| (y.abs() - 1.0).abs() < 1e-4));
     }

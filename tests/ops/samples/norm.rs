@@ -19,7 +19,8 @@ pub fn add_to(table: &mut Table) {
         let inputs =
             [super::Input { shape: shape.into(), domain: super::Domain::Any }, any([shape[1]]), any([shape[1]])];
         let note = format!("{groups} groups");
-        table.add("group_norm", note, &inputs, move |x| x[0].group_norm(&x[1], &x[2], groups, 1e-5));
+        table.add("group_norm", note.clone(), &inputs, move |x| x[0].group_norm(&x[1], &x[2], groups, 1e-5));
+        table.add("group_norm_silu", note, &inputs, move |x| x[0].group_norm_silu(&x[1], &x[2], groups, 1e-5));
     }
     table.add("group_norm", "large eps", &[any([2, 4, 3]), any([4]), any([4])], |x| {
         x[0].group_norm(&x[1], &x[2], 2, 0.5)
