@@ -211,6 +211,14 @@ fn a2_a_mixture_stays_a_mixture() {
 }
 // ANCHOR_END: a2_a_mixture_stays_a_mixture
 
+// A3  the image itself has no noise: sigma(0) is 0 and not -0, which prints as a negative number
+#[test]
+fn a3_there_is_no_noise_at_time_zero() {
+    for config in BOTH {
+        assert_eq!(config.build().sigma(0.0).to_bits(), 0.0_f64.to_bits());
+    }
+}
+
 // ANCHOR: a2_walking_the_chain_has_the_mean_and_variance_of_the_marginal
 // A2, by drawing: 20 000 copies of one number go through 40 steps of A1; their mean and variance are those of
 // q(x_40 | x_0), each within 5 standard errors.

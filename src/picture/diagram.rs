@@ -55,8 +55,8 @@ impl Diagram {
         Diagram { size: [width, height], blocks: Vec::new(), body: String::new() }
     }
 
-    /// A box with its top left corner at (x, y) and `lines` of text in its middle, the first in bold if there are more. Returns its number, for
-    /// [`Diagram::arrow`].
+    /// A box with its top left corner at (x, y) and `lines` of text in its middle, the first in bold if there are more.
+    /// Returns its number, for [`Diagram::arrow`].
     pub fn block(&mut self, x: f64, y: f64, width: f64, height: f64, lines: &[&str], tint: Tint) -> usize {
         let [area, line] = tint.colours();
         self.body += &format!(
