@@ -11,6 +11,7 @@ mod im2col;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use super::gemm::{Gemm, Mat, gemm};
 use crate::array::{Array, Buffer, DType, Shape};
@@ -18,6 +19,21 @@ use crate::kernels::ConvShape;
 use im2col::{Tile, col2im, im2col, im2row, split, turned_len};
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// The same lines for n = 0, 1, .. up to $count, at most 8. Written out, because a loop would keep the sums in memory
+/// rather than in registers.
+macro_rules! each_channel {
+    ($count:expr, |$n:ident| $body:expr) => {
+        crate::kernels::cpu::conv::each_channel!(@ $count, $n, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $count:expr, $n:ident, $body:expr, $($i:literal)*) => {
+        $(if $i < $count {
+            let $n: usize = $i;
+            $body
+        })*
+    };
+}
+use each_channel;
 
 /// The sizes of one convolution; pairs are (vertical, horizontal).
 #[derive(Clone, Debug)]
@@ -140,6 +156,10 @@ pub(super) fn conv2d_grad_input(g: &Array, weight: &Array, x_shape: &Shape, conv
     check_gradient(g, &geometry);
     match g.dtype() {
         DType::F32 => match geometry.adjoint() {
+            Some(adjoint) if winograd::suits(&adjoint) => {
+                let weight = flipped(weight.slice(), &geometry);
+                Array::from_buffer(x_shape, winograd::forward(g.slice(), &weight, None, &adjoint))
+            }
             Some(adjoint) if direct::suits(&adjoint) => {
                 let weight = flipped(weight.slice(), &geometry);
                 Array::from_buffer(x_shape, direct::forward(g.slice(), &weight, None, &adjoint))
@@ -158,7 +178,13 @@ pub(super) fn conv2d_grad_weight(g: &Array, x: &Array, weight_shape: &Shape, con
     check_gradient(g, &geometry);
     match g.dtype() {
         DType::F32 => {
-            let way = if direct::suits(&geometry) { direct::grad_weight } else { grad_weight };
+            let way = if winograd::suits(&geometry) {
+                winograd::grad_weight
+            } else if direct::suits(&geometry) {
+                direct::grad_weight
+            } else {
+                grad_weight
+            };
             Array::from_buffer(weight_shape, way(g.slice(), x.slice(), &geometry))
         }
         DType::F64 => Array::from_buffer(weight_shape, grad_weight::<f64>(g.slice(), x.slice(), &geometry)),
@@ -193,7 +219,13 @@ fn sized<T: Gemm>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
 
 /// [`forward`], or the faster way where there is one.
 fn forward_f32(x: &[f32], turned_weight: &[f32], bias: Option<&[f32]>, geometry: &Geometry) -> Buffer<f32> {
-    let way = if direct::suits(geometry) { direct::forward } else { forward };
+    let way = if winograd::suits(geometry) {
+        winograd::forward
+    } else if direct::suits(geometry) {
+        direct::forward
+    } else {
+        forward
+    };
     way(x, turned_weight, bias, geometry)
 }
 

@@ -8,7 +8,7 @@
 //! With the gradient g of the outputs laid out the same way, those zeros in place, the gradient of the weight at
 //! (o, c, ky, kx) is one scalar product of two rows: g of channel o with x of channel c moved by ky pitch + kx.
 
-use super::Geometry;
+use super::{Geometry, each_channel};
 use crate::array::Buffer;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -149,20 +149,6 @@ impl Line {
             row.copy_from_slice(&output[start..start + width]);
         }
     }
-}
-
-/// The same lines for n = 0, 1, .. up to $count, at most 8. Written out, because a loop would keep the sums in memory
-/// rather than in registers.
-macro_rules! each_channel {
-    ($count:expr, |$n:ident| $body:expr) => {
-        each_channel!(@ $count, $n, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $count:expr, $n:ident, $body:expr, $($i:literal)*) => {
-        $(if $i < $count {
-            let $n: usize = $i;
-            $body
-        })*
-    };
 }
 
 /// The sums over the patches, for every output of a line.

@@ -94,6 +94,23 @@ fn agree_with_the_definition_where_tiles_matter() {
     check([2, 3, 47, 49], [5, 3, 1, 1], conv(1, 0));
 }
 
+/// Enough channels for Winograd's way, and images of every size up to two tiles, whole blocks of channels and not.
+#[test]
+fn agree_with_the_definition_tile_by_tile() {
+    for height in 1..10 {
+        for width in 1..10 {
+            check([2, 9, height, width], [11, 9, 3, 3], conv(1, 1));
+        }
+    }
+    for (channels, outputs) in [(8, 8), (16, 40), (33, 16), (64, 31), (32, 65)] {
+        check([3, channels, 7, 6], [outputs, channels, 3, 3], conv(1, 1));
+    }
+    // Images and parts of the sums in several pieces; one image in several.
+    check([70, 9, 7, 9], [8, 9, 3, 3], conv(1, 1));
+    check([2, 10, 37, 66], [9, 10, 3, 3], conv(1, 1));
+    check([1, 40, 29, 28], [70, 40, 3, 3], conv(1, 1));
+}
+
 // Some taps of such a kernel meet nothing but padding.
 #[test]
 fn agree_with_the_definition_where_the_kernel_reaches_beyond_the_image() {
@@ -116,7 +133,7 @@ fn every_vector_width_agrees_with_the_definition() {
     #[cfg(target_arch = "x86_64")]
     widths.extend(pulp::x86::V3::try_new().map(pulp::Arch::V3));
     let conv = conv(1, 1);
-    let [x, w, bias, g] = operands([4, 3, 11, 13], [13, 3, 3, 3], conv);
+    let [x, w, bias, g] = operands([4, 12, 11, 13], [13, 12, 3, 3], conv);
     let expected = reference::conv2d(&x, &w, Some(&bias), conv);
     let expected_dw = reference::conv2d_grad_weight(&g, &x, w.shape(), conv);
     let geometry = Geometry::new(x.shape(), w.shape(), conv);
@@ -124,8 +141,12 @@ fn every_vector_width_agrees_with_the_definition() {
     let [x, w, bias, g] = [x, w, bias, g].map(|v| v.to_f32());
     for arch in widths {
         let out = direct::forward_on(arch, &x, &turned(&w, &geometry), Some(&bias), &geometry);
-        close(&Array::from_buffer(expected.shape(), out), &expected, rounding(f64::from(f32::EPSILON), 27));
+        close(&Array::from_buffer(expected.shape(), out), &expected, rounding(f64::from(f32::EPSILON), 108));
         let dw = direct::grad_weight_on(arch, &g, &x, &geometry);
+        close(&Array::from_buffer(w_shape.clone(), dw), &expected_dw, rounding(f64::from(f32::EPSILON), 4 * 11 * 13));
+        let out = winograd::forward_on(arch, &x, &turned(&w, &geometry), Some(&bias), &geometry);
+        close(&Array::from_buffer(expected.shape(), out), &expected, rounding(f64::from(f32::EPSILON), 108));
+        let dw = winograd::grad_weight_on(arch, &g, &x, &geometry);
         close(&Array::from_buffer(w_shape.clone(), dw), &expected_dw, rounding(f64::from(f32::EPSILON), 4 * 11 * 13));
     }
 }
@@ -169,9 +190,9 @@ fn single(operands: &[Array; 4]) -> [Array; 4] {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    for (size, stride) in [(7, 1), (14, 2), (28, 1), (45, 2)] {
+    for (size, stride, channels) in [(7, 1, 5), (14, 2, 5), (28, 1, 5), (45, 2, 5), (6, 1, 40), (29, 1, 40)] {
         let conv = conv(stride, 1);
-        let operands = single(&operands([19, 5, size, size], [9, 5, 3, 3], conv));
+        let operands = single(&operands([19, channels, size, size], [2 * channels, channels, 3, 3], conv));
         let with = |n| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
             pool.install(|| three(&operands, conv))
@@ -184,9 +205,9 @@ fn results_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn an_image_does_not_depend_on_its_batch() {
-    for (size, stride) in [(7, 1), (14, 2), (28, 1), (45, 2)] {
+    for (size, stride, channels) in [(7, 1, 5), (14, 2, 5), (28, 1, 5), (45, 2, 5), (6, 1, 40), (29, 1, 40)] {
         let conv = conv(stride, 1);
-        let [x, w, bias, g] = single(&operands([19, 5, size, size], [9, 5, 3, 3], conv));
+        let [x, w, bias, g] = single(&operands([19, channels, size, size], [2 * channels, channels, 3, 3], conv));
         let alone = |all: &Array| {
             let shape = all.shape().with(0, 1);
             Array::from_vec(shape.clone(), all.slice::<f32>()[3 * shape.numel()..4 * shape.numel()].to_vec())
