@@ -205,7 +205,7 @@ impl WithSimd for Sums<'_, '_> {
         let geometry = self.tiling.geometry;
         let block = VECTORS * S::F32_LANES;
         let o = geometry.out_channels;
-        let pitch = o.next_multiple_of(block);
+        let pitch = o.next_multiple_of(block.max(4));
         let outputs = Geometry { channels: o, ..geometry.clone() };
         let of_outputs = Tiling { geometry: &outputs, ..*self.tiling };
         let mut rows = Scratch::take(IN * (self.tiling.cols * OUT + 2) * block);
@@ -213,7 +213,7 @@ impl WithSimd for Sums<'_, '_> {
         for (i, piece) in self.pieces.iter().enumerate() {
             let tiles = self.tiling.tiles(piece);
             let (mut grad, mut data) = (Places::new(tiles, pitch), Places::new(tiles, block));
-            for first in (0..pitch).step_by(block) {
+            for first in (0..o).step_by(block) {
                 transform::<S, false>(simd, self.g, &of_outputs, piece, first, &mut rows, &mut grad, first);
             }
             for (b, sums) in self.blocks.clone().zip(self.sums.chunks_exact_mut(PLACES * per_place)) {
@@ -511,33 +511,82 @@ fn transform<S: Simd, const MET: bool>(
     }
 }
 
-/// A row of `width` pixels of every channel (planes of x, `plane` apart), from `start` on, with channels innermost.
+/// Squares of this side are transposed in registers.
+const SQUARE: usize = 4;
+
+/// A row of `width` pixels of every channel (planes of x, `plane` apart), from `start` on, with channels innermost,
+/// pixels `block` apart.
 #[inline(always)]
 fn turn_in(x: &[f32], plane: usize, start: usize, width: usize, block: usize, to: &mut [f32]) {
-    let mut sources = x.chunks_exact(plane).map(|plane| &plane[start..start + width]);
-    let mut k = 0;
-    while sources.len() >= 8 {
-        let rows: [&[f32]; 8] = std::array::from_fn(|_| sources.next().unwrap_or_default());
-        for (x, to) in to.chunks_exact_mut(block).take(width).enumerate() {
-            let to: &mut [f32; 8] = to[k..].first_chunk_mut().unwrap();
-            for i in 0..8 {
-                to[i] = rows[i][x];
+    let to = &mut to[..width * block];
+    let mut planes = x.chunks_exact(SQUARE * plane);
+    let mut channel = 0;
+    for planes in &mut planes {
+        let mut rows: [&[f32]; SQUARE] = [&[]; SQUARE];
+        for i in 0..SQUARE {
+            rows[i] = &planes[i * plane + start..][..width];
+        }
+        let mut squares = to.chunks_exact_mut(SQUARE * block);
+        for (s, to) in (&mut squares).enumerate() {
+            let mut square = [[0.0; SQUARE]; SQUARE];
+            for i in 0..SQUARE {
+                square[i] = *rows[i][s * SQUARE..].first_chunk().unwrap();
+            }
+            for j in 0..SQUARE {
+                let to = &mut to[j * block + channel..][..SQUARE];
+                for i in 0..SQUARE {
+                    to[i] = square[i][j];
+                }
             }
         }
-        k += 8;
+        let done = width / SQUARE * SQUARE;
+        for (x, to) in (done..width).zip(squares.into_remainder().chunks_exact_mut(block)) {
+            for i in 0..SQUARE {
+                to[channel + i] = rows[i][x];
+            }
+        }
+        channel += SQUARE;
     }
-    for row in sources {
-        to[k..].iter_mut().step_by(block).zip(row).for_each(|(t, &x)| *t = x);
-        k += 1;
+    for plane in planes.remainder().chunks_exact(plane) {
+        let row = &plane[start..start + width];
+        to.chunks_exact_mut(block).zip(row).for_each(|(to, &x)| to[channel] = x);
+        channel += 1;
     }
 }
 
 /// The other way: pixels with channels innermost to a row of each channel's plane.
 #[inline(always)]
 fn turn_out(from: &[f32], block: usize, start: usize, width: usize, out: &mut [&mut [f32]]) {
-    for (k, out) in out.iter_mut().enumerate() {
-        let out = &mut out[start..start + width];
-        out.iter_mut().zip(from[k..].iter().step_by(block)).for_each(|(o, &f)| *o = f);
+    let from = &from[..width * block];
+    let mut planes = out.chunks_exact_mut(SQUARE);
+    let mut channel = 0;
+    for planes in &mut planes {
+        let squares = from.chunks_exact(SQUARE * block);
+        let rest = squares.remainder();
+        for (s, from) in squares.enumerate() {
+            let mut square = [[0.0; SQUARE]; SQUARE];
+            for i in 0..SQUARE {
+                square[i] = *from[i * block + channel..].first_chunk().unwrap();
+            }
+            for j in 0..SQUARE {
+                let to = &mut planes[j][start + s * SQUARE..][..SQUARE];
+                for i in 0..SQUARE {
+                    to[i] = square[i][j];
+                }
+            }
+        }
+        let done = width / SQUARE * SQUARE;
+        for (x, from) in (done..width).zip(rest.chunks_exact(block)) {
+            for j in 0..SQUARE {
+                planes[j][start + x] = from[channel + j];
+            }
+        }
+        channel += SQUARE;
+    }
+    for plane in planes.into_remainder() {
+        let row = &mut plane[start..start + width];
+        row.iter_mut().zip(from[channel..].iter().step_by(block)).for_each(|(o, &f)| *o = f);
+        channel += 1;
     }
 }
 
