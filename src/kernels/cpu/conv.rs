@@ -7,10 +7,12 @@
 
 mod direct;
 mod im2col;
+mod pointwise;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod winograd;
 
 use super::gemm::{Gemm, Mat, gemm};
@@ -19,21 +21,6 @@ use crate::kernels::ConvShape;
 use im2col::{Tile, col2im, im2col, im2row, split, turned_len};
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// The same lines for n = 0, 1, .. up to $count, at most 8. Written out, because a loop would keep the sums in memory
-/// rather than in registers.
-macro_rules! each_channel {
-    ($count:expr, |$n:ident| $body:expr) => {
-        crate::kernels::cpu::conv::each_channel!(@ $count, $n, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $count:expr, $n:ident, $body:expr, $($i:literal)*) => {
-        $(if $i < $count {
-            let $n: usize = $i;
-            $body
-        })*
-    };
-}
-use each_channel;
 
 /// The sizes of one convolution; pairs are (vertical, horizontal).
 #[derive(Clone, Debug)]
@@ -138,8 +125,7 @@ pub(super) fn conv2d(x: &Array, weight: &Array, bias: Option<&Array>, conv: Conv
     let shape = Shape::from([geometry.batch, geometry.out_channels, geometry.out[0], geometry.out[1]]);
     match x.dtype() {
         DType::F32 => {
-            let weight = turned::<f32>(weight.slice(), &geometry);
-            Array::from_buffer(shape, forward_f32(x.slice(), &weight, bias.map(Array::slice), &geometry))
+            Array::from_buffer(shape, forward_f32(x.slice(), weight.slice(), bias.map(Array::slice), &geometry))
         }
         DType::F64 => {
             let weight = turned::<f64>(weight.slice(), &geometry);
@@ -157,8 +143,12 @@ pub(super) fn conv2d_grad_input(g: &Array, weight: &Array, x_shape: &Shape, conv
     match g.dtype() {
         DType::F32 => match geometry.adjoint() {
             Some(adjoint) if winograd::suits(&adjoint) => {
-                let weight = flipped(weight.slice(), &geometry);
-                Array::from_buffer(x_shape, winograd::forward(g.slice(), &weight, None, &adjoint))
+                let weight = winograd::Weight::Flipped(weight.slice());
+                Array::from_buffer(x_shape, winograd::forward(g.slice(), weight, None, &adjoint))
+            }
+            Some(adjoint) if pointwise::suits(&adjoint) => {
+                let weight = pointwise::Weight::Transposed(weight.slice());
+                Array::from_buffer(x_shape, pointwise::forward(g.slice(), weight, None, &adjoint))
             }
             Some(adjoint) if direct::suits(&adjoint) => {
                 let weight = flipped(weight.slice(), &geometry);
@@ -180,6 +170,8 @@ pub(super) fn conv2d_grad_weight(g: &Array, x: &Array, weight_shape: &Shape, con
         DType::F32 => {
             let way = if winograd::suits(&geometry) {
                 winograd::grad_weight
+            } else if pointwise::suits(&geometry) {
+                pointwise::grad_weight
             } else if direct::suits(&geometry) {
                 direct::grad_weight
             } else {
@@ -217,16 +209,16 @@ fn sized<T: Gemm>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
     &mut scratch[..len]
 }
 
-/// [`forward`], or the faster way where there is one.
-fn forward_f32(x: &[f32], turned_weight: &[f32], bias: Option<&[f32]>, geometry: &Geometry) -> Buffer<f32> {
-    let way = if winograd::suits(geometry) {
-        winograd::forward
-    } else if direct::suits(geometry) {
-        direct::forward
-    } else {
-        forward
-    };
-    way(x, turned_weight, bias, geometry)
+/// [`forward`], or a faster way where there is one; the weight as it is.
+fn forward_f32(x: &[f32], weight: &[f32], bias: Option<&[f32]>, geometry: &Geometry) -> Buffer<f32> {
+    if winograd::suits(geometry) {
+        return winograd::forward(x, winograd::Weight::Plain(weight), bias, geometry);
+    }
+    if pointwise::suits(geometry) {
+        return pointwise::forward(x, pointwise::Weight::Plain(weight), bias, geometry);
+    }
+    let way = if direct::suits(geometry) { direct::forward } else { forward };
+    way(x, &turned(weight, geometry), bias, geometry)
 }
 
 /// out = W col + bias, tile by tile. The weight comes as W' [C kh kw, O]: every tile reads it again, and a matrix

@@ -9,9 +9,11 @@ mod map;
 mod matmul;
 mod norm;
 mod parallel;
+mod product;
 mod reduce;
 mod resize;
 mod rows;
+mod scratch;
 mod softmax;
 mod walk;
 

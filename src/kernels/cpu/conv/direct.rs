@@ -8,8 +8,9 @@
 //! With the gradient g of the outputs laid out the same way, those zeros in place, the gradient of the weight at
 //! (o, c, ky, kx) is one scalar product of two rows: g of channel o with x of channel c moved by ky pitch + kx.
 
-use super::{Geometry, each_channel};
+use super::Geometry;
 use crate::array::Buffer;
+use crate::kernels::cpu::product::each;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -193,7 +194,7 @@ impl Sums<'_> {
         let (o, [kh, kw], span) = (self.geometry.out_channels, self.geometry.kernel, VECTORS * S::F32_LANES);
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; N];
         if let Some(bias) = self.bias {
-            each_channel!(N, |n| sums[n] = [simd.splat_f32s(bias[channel + n]); VECTORS]);
+            each!(N, |n| sums[n] = [simd.splat_f32s(bias[channel + n]); VECTORS]);
         }
         // ANCHOR: direct_sums
         let mut weights = self.weight.chunks_exact(o);
@@ -204,7 +205,7 @@ impl Sums<'_> {
                     let (x, _) = S::as_simd_f32s(&row[kx..kx + span]);
                     let x: [S::f32s; VECTORS] = [x[0], x[1], x[2]];
                     let weights: &[f32; N] = weights[channel..].first_chunk().unwrap();
-                    each_channel!(N, |n| {
+                    each!(N, |n| {
                         let w = simd.splat_f32s(weights[n]);
                         sums[n][0] = simd.mul_add_e_f32s(w, x[0], sums[n][0]);
                         sums[n][1] = simd.mul_add_e_f32s(w, x[1], sums[n][1]);
@@ -214,7 +215,7 @@ impl Sums<'_> {
             }
         }
         // ANCHOR_END: direct_sums
-        each_channel!(N, |n| {
+        each!(N, |n| {
             let output = &mut self.output[(channel + n) * self.line.outputs + start..][..span];
             let (output, _) = S::as_mut_simd_f32s(output);
             (output[0], output[1], output[2]) = (sums[n][0], sums[n][1], sums[n][2]);
@@ -291,15 +292,15 @@ impl Products<'_> {
         let mut sums = [[simd.splat_f32s(0.0); T]; N];
         for v in 0..vectors {
             let x: [S::f32s; T] = std::array::from_fn(|t| x[t][v]);
-            each_channel!(N, |n| {
+            each!(N, |n| {
                 let g = g[n][v];
-                each_channel!(T, |t| sums[n][t] = simd.mul_add_e_f32s(g, x[t], sums[n][t]));
+                each!(T, |t| sums[n][t] = simd.mul_add_e_f32s(g, x[t], sums[n][t]));
             });
         }
         let patch = self.geometry.patch();
-        each_channel!(N, |n| {
+        each!(N, |n| {
             let to = &mut self.sums[(channel + n) * patch + c * moves.len() + tap..][..T];
-            each_channel!(T, |t| to[t] += simd.reduce_sum_f32s(sums[n][t]));
+            each!(T, |t| to[t] += simd.reduce_sum_f32s(sums[n][t]));
         });
     }
 }

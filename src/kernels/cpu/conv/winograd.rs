@@ -15,14 +15,16 @@
 
 mod points;
 
+use super::Geometry;
 use super::im2col::split;
-use super::{Geometry, each_channel};
+use super::turn::{turn_in, turn_out};
 use crate::array::Buffer;
+use crate::kernels::cpu::product::{self, Rows, RowsMut};
+use crate::kernels::cpu::scratch::Scratch;
 use points::{IN, OUT, Points, TAPS};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
-use std::cell::RefCell;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 
 /// Places in the 6 x 6: matrix products in the middle.
 const PLACES: usize = IN * IN;
@@ -89,16 +91,25 @@ fn tiles_together(channels: usize) -> usize {
     (8000 / channels).clamp(48, 256)
 }
 
-/// The convolution; the weight comes as W' [C 3 3, O].
-pub(super) fn forward(x: &[f32], turned_weight: &[f32], bias: Option<&[f32]>, geometry: &Geometry) -> Buffer<f32> {
-    forward_on(pulp::Arch::new(), x, turned_weight, bias, geometry)
+/// The weight of a convolution.
+#[derive(Clone, Copy)]
+pub(super) enum Weight<'a> {
+    /// As it is: [O, C, 3, 3].
+    Plain(&'a [f32]),
+    /// The [`flipped`](super::flipped) one of [C, O, 3, 3]: roles swapped, the kernel turned by half a turn.
+    Flipped(&'a [f32]),
+}
+
+/// The convolution.
+pub(super) fn forward(x: &[f32], weight: Weight, bias: Option<&[f32]>, geometry: &Geometry) -> Buffer<f32> {
+    forward_on(pulp::Arch::new(), x, weight, bias, geometry)
 }
 
 /// [`forward`] with given vector instructions.
 pub(super) fn forward_on(
     arch: pulp::Arch,
     x: &[f32],
-    turned_weight: &[f32],
+    weight: Weight,
     bias: Option<&[f32]>,
     geometry: &Geometry,
 ) -> Buffer<f32> {
@@ -106,8 +117,8 @@ pub(super) fn forward_on(
     if out.is_empty() {
         return out;
     }
-    let block = arch.dispatch(Width) * VECTORS;
-    let weight = arch.dispatch(Weight { turned: turned_weight, geometry });
+    let block = product::lanes(arch) * VECTORS;
+    let transformed = transformed(arch, weight, geometry, block);
     let tiling = Tiling::new(geometry);
     let threads = rayon::current_num_threads();
     let pieces = tiling.cut(tiles_together(geometry.channels), threads);
@@ -135,7 +146,7 @@ pub(super) fn forward_on(
         }
     }
     tasks.into_par_iter().for_each(|(piece, group, out)| {
-        let task = Outputs { x, weight: &weight, bias, tiling: &tiling, piece, blocks: group.clone(), out };
+        let task = Outputs { x, weight: &transformed, bias, tiling: &tiling, piece, blocks: group.clone(), out };
         arch.dispatch(task);
     });
     out
@@ -160,14 +171,14 @@ pub(super) fn grad_weight_on(arch: pulp::Arch, g: &[f32], x: &[f32], geometry: &
         return total;
     }
     let tiling = Tiling::new(geometry);
-    let block = arch.dispatch(Width) * VECTORS;
+    let block = product::lanes(arch) * VECTORS;
     let blocks = geometry.channels.div_ceil(block);
     let parts = parts(&tiling);
     let pieces = tiling.cut(tiles_together(geometry.out_channels), parts);
     let parts: Vec<_> = split(0..pieces.len(), parts).collect();
     // Few parts are shared out by channels too.
     let groups: Vec<_> = split(0..blocks, rayon::current_num_threads().div_ceil(parts.len()).min(blocks)).collect();
-    let per_block = PLACES * geometry.out_channels.next_multiple_of(4) * block;
+    let per_block = PLACES * geometry.out_channels * block;
     let mut sums = Scratch::take(parts.len() * blocks * per_block);
     let mut tasks = vec![];
     let mut rest = &mut sums[..];
@@ -205,11 +216,11 @@ impl WithSimd for Sums<'_, '_> {
         let geometry = self.tiling.geometry;
         let block = VECTORS * S::F32_LANES;
         let o = geometry.out_channels;
-        let pitch = o.next_multiple_of(block.max(4));
+        let pitch = o.next_multiple_of(block);
         let outputs = Geometry { channels: o, ..geometry.clone() };
         let of_outputs = Tiling { geometry: &outputs, ..*self.tiling };
         let mut rows = Scratch::take(IN * (self.tiling.cols * OUT + 2) * block);
-        let per_place = o.next_multiple_of(4) * block;
+        let per_place = o * block;
         for (i, piece) in self.pieces.iter().enumerate() {
             let tiles = self.tiling.tiles(piece);
             let (mut grad, mut data) = (Places::new(tiles, pitch), Places::new(tiles, block));
@@ -219,56 +230,19 @@ impl WithSimd for Sums<'_, '_> {
             for (b, sums) in self.blocks.clone().zip(self.sums.chunks_exact_mut(PLACES * per_place)) {
                 transform::<S, true>(simd, self.x, self.tiling, piece, b * block, &mut rows, &mut data, 0);
                 for (place, sums) in sums.chunks_exact_mut(per_place).enumerate() {
-                    add_products(simd, grad.place(place), pitch, data.place(place), sums, i > 0);
+                    let sums = RowsMut { data: sums, pitch: block };
+                    product::multiply_transposed::<S, VECTORS>(
+                        simd,
+                        [o, tiles],
+                        grad.place(place),
+                        data.place(place),
+                        sums,
+                        i > 0,
+                    );
                 }
             }
         }
     }
-}
-
-/// sums [O, block] = (the same, if `more`) + grad' [O, tiles] data [tiles, block].
-#[inline(always)]
-fn add_products<S: Simd>(simd: S, grad: &[f32], pitch: usize, data: &[f32], sums: &mut [f32], more: bool) {
-    let block = VECTORS * S::F32_LANES;
-    let (mut sums, mut channel) = (sums, 0);
-    while S::F32_LANES >= 16 && sums.len() >= 8 * block {
-        let (now, rest) = sums.split_at_mut(8 * block);
-        rows_of_sums::<S, 8>(simd, grad, pitch, channel, data, now, more);
-        (sums, channel) = (rest, channel + 8);
-    }
-    while sums.len() >= 4 * block {
-        let (now, rest) = sums.split_at_mut(4 * block);
-        rows_of_sums::<S, 4>(simd, grad, pitch, channel, data, now, more);
-        (sums, channel) = (rest, channel + 4);
-    }
-}
-
-#[inline(always)]
-fn rows_of_sums<S: Simd, const N: usize>(
-    simd: S,
-    grad: &[f32],
-    pitch: usize,
-    channel: usize,
-    data: &[f32],
-    to: &mut [f32],
-    more: bool,
-) {
-    let (data, _) = S::as_simd_f32s(data);
-    let (to, _) = S::as_mut_simd_f32s(to);
-    let (to, _) = to.as_chunks_mut::<VECTORS>();
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; N];
-    if more {
-        each_channel!(N, |n| sums[n] = to[n]);
-    }
-    for (grad, data) in grad.chunks_exact(pitch).zip(data.as_chunks::<VECTORS>().0) {
-        let grad: &[f32; N] = grad[channel..].first_chunk().unwrap();
-        each_channel!(N, |n| {
-            let g = simd.splat_f32s(grad[n]);
-            sums[n][0] = simd.mul_add_e_f32s(g, data[0], sums[n][0]);
-            sums[n][1] = simd.mul_add_e_f32s(g, data[1], sums[n][1]);
-        });
-    }
-    each_channel!(N, |n| to[n] = sums[n]);
 }
 
 /// G' u G of the sum over parts, for output channels from `first` on.
@@ -286,7 +260,7 @@ impl WithSimd for Total<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (channels, lanes, points) = (self.geometry.channels, S::F32_LANES, Points(simd));
         let block = VECTORS * lanes;
-        let per_place = self.geometry.out_channels.next_multiple_of(4) * block;
+        let per_place = self.geometry.out_channels * block;
         let per_part = channels.div_ceil(block) * PLACES * per_place;
         let mut taps = [0.0; TAPS * TAPS * MOST_LANES];
         for (o, weight) in (self.first..).zip(self.weight.chunks_exact_mut(self.geometry.patch())) {
@@ -317,52 +291,65 @@ impl WithSimd for Total<'_> {
 /// Numbers in the widest vector there is.
 const MOST_LANES: usize = 16;
 
-struct Width;
-
-impl WithSimd for Width {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        S::F32_LANES
-    }
-}
-
 /// G w G' for all pairs of channels, as [blocks of O, 36, C, block].
-struct Weight<'a> {
-    turned: &'a [f32],
-    geometry: &'a Geometry,
+fn transformed(arch: pulp::Arch, weight: Weight, geometry: &Geometry, block: usize) -> Scratch {
+    let per_block = PLACES * geometry.channels * block;
+    let mut result = Scratch::take(geometry.out_channels.div_ceil(block) * per_block);
+    result.par_chunks_mut(per_block).enumerate().for_each(|(i, result)| {
+        arch.dispatch(WeightBlock { weight, geometry, first: i * block, result });
+    });
+    result
 }
 
-impl WithSimd for Weight<'_> {
-    type Output = Scratch;
+/// G w G' for the block of output channels from `first` on.
+struct WeightBlock<'a, 'b> {
+    weight: Weight<'a>,
+    geometry: &'a Geometry,
+    first: usize,
+    result: &'b mut [f32],
+}
+
+impl WithSimd for WeightBlock<'_, '_> {
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Scratch {
+    fn with_simd<S: Simd>(self, simd: S) {
+        const TAPS2: usize = TAPS * TAPS;
         let (channels, o) = (self.geometry.channels, self.geometry.out_channels);
         let (lanes, points) = (S::F32_LANES, Points(simd));
-        let block = lanes * VECTORS;
-        let blocks = o.div_ceil(block);
-        let mut result = Scratch::take(blocks * PLACES * channels * block);
-        for (c, taps) in self.turned.chunks_exact(TAPS * TAPS * o).enumerate() {
-            for first in (0..blocks * block).step_by(lanes) {
+        let block = VECTORS * lanes;
+        let count = block.min(o - self.first);
+        let mut taps = [0.0; TAPS2 * VECTORS * MOST_LANES];
+        for c in 0..channels {
+            for k in 0..count {
+                match self.weight {
+                    Weight::Plain(weight) => {
+                        let from: &[f32; TAPS2] =
+                            weight[((self.first + k) * channels + c) * TAPS2..].first_chunk().unwrap();
+                        for tap in 0..TAPS2 {
+                            taps[tap * block + k] = from[tap];
+                        }
+                    }
+                    Weight::Flipped(weight) => {
+                        let from: &[f32; TAPS2] = weight[(c * o + self.first + k) * TAPS2..].first_chunk().unwrap();
+                        for tap in 0..TAPS2 {
+                            taps[tap * block + k] = from[TAPS2 - 1 - tap];
+                        }
+                    }
+                }
+            }
+            for v in (0..block).step_by(lanes) {
                 let mut w = [[simd.splat_f32s(0.0); TAPS]; TAPS];
-                for tap in 0..TAPS * TAPS {
-                    let row = &taps[tap * o..][..o];
-                    w[tap / TAPS][tap % TAPS] = if first + lanes <= o {
-                        load::<S>(&row[first..])
-                    } else {
-                        simd.partial_load_f32s(&row[first.min(o)..])
-                    };
+                for tap in 0..TAPS2 {
+                    w[tap / TAPS][tap % TAPS] = load::<S>(&taps[tap * block + v..]);
                 }
                 let u = points.weight(w);
+                let result = &mut self.result[c * block + v..];
                 for place in 0..PLACES {
-                    let at = ((first / block * PLACES + place) * channels + c) * block + first % block;
-                    store::<S>(&mut result[at..], u[place / IN][place % IN]);
+                    store::<S>(&mut result[place * channels * block..], u[place / IN][place % IN]);
                 }
             }
         }
-        result
     }
 }
 
@@ -387,7 +374,7 @@ impl WithSimd for Outputs<'_, '_> {
         let block = VECTORS * S::F32_LANES;
         let channels = geometry.channels;
         let pitch = channels.next_multiple_of(block);
-        let tiles = self.tiling.tiles(self.piece).next_multiple_of(4);
+        let tiles = self.tiling.tiles(self.piece);
         let mut data = Places::new(tiles, pitch);
         let mut rows = Scratch::take(IN * (self.tiling.cols * OUT + 2) * block);
         for first in (0..pitch).step_by(block) {
@@ -398,8 +385,15 @@ impl WithSimd for Outputs<'_, '_> {
         for (i, b) in self.blocks.clone().enumerate() {
             let weight = &self.weight[b * per_block..][..per_block];
             for (place, weight) in weight.chunks_exact(channels * block).enumerate() {
-                let (data, products) = (data.place(place), products.place_mut(place));
-                multiply(simd, data, pitch, channels, weight, products);
+                let weight = Rows { data: weight, pitch: block };
+                product::multiply::<S, VECTORS>(
+                    simd,
+                    [tiles, channels],
+                    data.place(place),
+                    weight,
+                    products.place_mut(place),
+                    false,
+                );
             }
             self.pick_up(simd, &products, i * block, b * block, &mut rows);
         }
@@ -511,125 +505,6 @@ fn transform<S: Simd, const MET: bool>(
     }
 }
 
-/// Squares of this side are transposed in registers.
-const SQUARE: usize = 4;
-
-/// A row of `width` pixels of every channel (planes of x, `plane` apart), from `start` on, with channels innermost,
-/// pixels `block` apart.
-#[inline(always)]
-fn turn_in(x: &[f32], plane: usize, start: usize, width: usize, block: usize, to: &mut [f32]) {
-    let to = &mut to[..width * block];
-    let mut planes = x.chunks_exact(SQUARE * plane);
-    let mut channel = 0;
-    for planes in &mut planes {
-        let mut rows: [&[f32]; SQUARE] = [&[]; SQUARE];
-        for i in 0..SQUARE {
-            rows[i] = &planes[i * plane + start..][..width];
-        }
-        let mut squares = to.chunks_exact_mut(SQUARE * block);
-        for (s, to) in (&mut squares).enumerate() {
-            let mut square = [[0.0; SQUARE]; SQUARE];
-            for i in 0..SQUARE {
-                square[i] = *rows[i][s * SQUARE..].first_chunk().unwrap();
-            }
-            for j in 0..SQUARE {
-                let to = &mut to[j * block + channel..][..SQUARE];
-                for i in 0..SQUARE {
-                    to[i] = square[i][j];
-                }
-            }
-        }
-        let done = width / SQUARE * SQUARE;
-        for (x, to) in (done..width).zip(squares.into_remainder().chunks_exact_mut(block)) {
-            for i in 0..SQUARE {
-                to[channel + i] = rows[i][x];
-            }
-        }
-        channel += SQUARE;
-    }
-    for plane in planes.remainder().chunks_exact(plane) {
-        let row = &plane[start..start + width];
-        to.chunks_exact_mut(block).zip(row).for_each(|(to, &x)| to[channel] = x);
-        channel += 1;
-    }
-}
-
-/// The other way: pixels with channels innermost to a row of each channel's plane.
-#[inline(always)]
-fn turn_out(from: &[f32], block: usize, start: usize, width: usize, out: &mut [&mut [f32]]) {
-    let from = &from[..width * block];
-    let mut planes = out.chunks_exact_mut(SQUARE);
-    let mut channel = 0;
-    for planes in &mut planes {
-        let squares = from.chunks_exact(SQUARE * block);
-        let rest = squares.remainder();
-        for (s, from) in squares.enumerate() {
-            let mut square = [[0.0; SQUARE]; SQUARE];
-            for i in 0..SQUARE {
-                square[i] = *from[i * block + channel..].first_chunk().unwrap();
-            }
-            for j in 0..SQUARE {
-                let to = &mut planes[j][start + s * SQUARE..][..SQUARE];
-                for i in 0..SQUARE {
-                    to[i] = square[i][j];
-                }
-            }
-        }
-        let done = width / SQUARE * SQUARE;
-        for (x, from) in (done..width).zip(rest.chunks_exact(block)) {
-            for j in 0..SQUARE {
-                planes[j][start + x] = from[channel + j];
-            }
-        }
-        channel += SQUARE;
-    }
-    for plane in planes.into_remainder() {
-        let row = &mut plane[start..start + width];
-        row.iter_mut().zip(from[channel..].iter().step_by(block)).for_each(|(o, &f)| *o = f);
-        channel += 1;
-    }
-}
-
-/// m [tiles, block] = data [tiles, C] weight [C, block].
-#[inline(always)]
-fn multiply<S: Simd>(simd: S, data: &[f32], pitch: usize, channels: usize, weight: &[f32], m: &mut [f32]) {
-    let block = VECTORS * S::F32_LANES;
-    let mut data = data;
-    let mut m = m;
-    while S::F32_LANES >= 16 && m.len() >= 8 * block {
-        rows_of_product::<S, 8>(simd, data, pitch, channels, weight, &mut m[..8 * block]);
-        (data, m) = (&data[8 * pitch..], &mut m[8 * block..]);
-    }
-    while m.len() >= 4 * block {
-        rows_of_product::<S, 4>(simd, data, pitch, channels, weight, &mut m[..4 * block]);
-        (data, m) = (&data[4 * pitch..], &mut m[4 * block..]);
-    }
-}
-
-#[inline(always)]
-fn rows_of_product<S: Simd, const N: usize>(
-    simd: S,
-    data: &[f32],
-    pitch: usize,
-    channels: usize,
-    weight: &[f32],
-    m: &mut [f32],
-) {
-    let rows: [&[f32]; N] = std::array::from_fn(|n| &data[n * pitch..][..channels]);
-    let (weight, _) = S::as_simd_f32s(weight);
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; N];
-    for (c, weight) in (0..channels).zip(weight.as_chunks::<VECTORS>().0) {
-        each_channel!(N, |n| {
-            let x = simd.splat_f32s(rows[n][c]);
-            sums[n][0] = simd.mul_add_e_f32s(x, weight[0], sums[n][0]);
-            sums[n][1] = simd.mul_add_e_f32s(x, weight[1], sums[n][1]);
-        });
-    }
-    let (m, _) = S::as_mut_simd_f32s(m);
-    let (m, _) = m.as_chunks_mut::<VECTORS>();
-    each_channel!(N, |n| m[n] = sums[n]);
-}
-
 /// 36 matrices [tiles, width], one for each place in the 6 x 6.
 struct Places {
     numbers: Scratch,
@@ -646,12 +521,12 @@ impl Places {
         Places { numbers: Scratch::take(PLACES * pitch), width, len, pitch }
     }
 
-    fn place(&self, place: usize) -> &[f32] {
-        &self.numbers[place * self.pitch..][..self.len]
+    fn place(&self, place: usize) -> Rows<'_> {
+        Rows { data: &self.numbers[place * self.pitch..][..self.len], pitch: self.width }
     }
 
-    fn place_mut(&mut self, place: usize) -> &mut [f32] {
-        &mut self.numbers[place * self.pitch..][..self.len]
+    fn place_mut(&mut self, place: usize) -> RowsMut<'_> {
+        RowsMut { data: &mut self.numbers[place * self.pitch..][..self.len], pitch: self.width }
     }
 
     #[inline(always)]
@@ -682,53 +557,4 @@ fn load<S: Simd>(from: &[f32]) -> S::f32s {
 #[inline(always)]
 fn store<S: Simd>(to: &mut [f32], value: S::f32s) {
     S::as_mut_simd_f32s(&mut to[..S::F32_LANES]).0[0] = value;
-}
-
-/// Numbers of unspecified value that start where a line of the cache does: a vector that straddles two lines costs
-/// twice. The memory is kept by the thread that drops it, for its next use.
-struct Scratch {
-    numbers: Vec<f32>,
-    start: usize,
-    len: usize,
-}
-
-/// Bytes.
-const CACHE_LINE: usize = 64;
-
-thread_local! {
-    static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(vec![]) };
-}
-
-impl Scratch {
-    fn take(len: usize) -> Scratch {
-        let needed = len + CACHE_LINE / size_of::<f32>();
-        let spare = SPARE.with_borrow_mut(|spare| {
-            let fits = spare.iter().enumerate().filter(|(_, numbers)| numbers.len() >= needed);
-            let best = fits.min_by_key(|(_, numbers)| numbers.len()).map(|(i, _)| i);
-            best.map(|i| spare.swap_remove(i))
-        });
-        let numbers = spare.unwrap_or_else(|| vec![0.0; needed]);
-        let start = numbers.as_ptr().align_offset(CACHE_LINE).min(needed - len);
-        Scratch { numbers, start, len }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        SPARE.with_borrow_mut(|spare| spare.push(std::mem::take(&mut self.numbers)));
-    }
-}
-
-impl Deref for Scratch {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.numbers[self.start..self.start + self.len]
-    }
-}
-
-impl DerefMut for Scratch {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.numbers[self.start..self.start + self.len]
-    }
 }
