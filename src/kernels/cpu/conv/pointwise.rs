@@ -216,12 +216,13 @@ impl WithSimd for Sums<'_> {
         let count = width.min(columns - self.first);
         let mut turned = Scratch::take(NEAR * width);
         turned.fill(0.0);
+        let places: Vec<usize> = (0..NEAR).map(|pixel| pixel * width).collect();
         for (i, image) in self.images.enumerate() {
             let left = &self.left[image * rows * plane..][..rows * plane];
             let right = &self.right[(image * columns + self.first) * plane..][..count * plane];
             for start in (0..plane).step_by(NEAR) {
                 let pixels = NEAR.min(plane - start);
-                turn_in(right, plane, start, pixels, width, &mut turned);
+                turn_in(right, plane, start, &places[..pixels], &mut turned);
                 let left = Rows { data: &left[start..], pitch: plane };
                 let right = Rows { data: &turned, pitch: width };
                 let sums = RowsMut { data: &mut *self.sums, pitch: width };

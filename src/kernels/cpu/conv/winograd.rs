@@ -217,18 +217,17 @@ impl WithSimd for Sums<'_, '_> {
         let block = VECTORS * S::F32_LANES;
         let o = geometry.out_channels;
         let pitch = o.next_multiple_of(block);
-        let outputs = Geometry { channels: o, ..geometry.clone() };
-        let of_outputs = Tiling { geometry: &outputs, ..*self.tiling };
-        let mut rows = Scratch::take(IN * (self.tiling.cols * OUT + 2) * block);
         let per_place = o * block;
         for (i, piece) in self.pieces.iter().enumerate() {
             let tiles = self.tiling.tiles(piece);
             let (mut grad, mut data) = (Places::new(tiles, pitch), Places::new(tiles, block));
+            let mut board = Board::new(self.tiling, piece, 0, block);
             for first in (0..o).step_by(block) {
-                transform::<S, false>(simd, self.g, &of_outputs, piece, first, &mut rows, &mut grad, first);
+                board.transform_outputs(simd, self.g, o, first, &mut grad);
             }
+            let mut board = Board::new(self.tiling, piece, 1, block);
             for (b, sums) in self.blocks.clone().zip(self.sums.chunks_exact_mut(PLACES * per_place)) {
-                transform::<S, true>(simd, self.x, self.tiling, piece, b * block, &mut rows, &mut data, 0);
+                board.transform_inputs(simd, self.x, geometry.channels, b * block, &mut data, 0);
                 for (place, sums) in sums.chunks_exact_mut(per_place).enumerate() {
                     let sums = RowsMut { data: sums, pitch: block };
                     product::multiply_transposed::<S, VECTORS>(
@@ -376,10 +375,11 @@ impl WithSimd for Outputs<'_, '_> {
         let pitch = channels.next_multiple_of(block);
         let tiles = self.tiling.tiles(self.piece);
         let mut data = Places::new(tiles, pitch);
-        let mut rows = Scratch::take(IN * (self.tiling.cols * OUT + 2) * block);
-        for first in (0..pitch).step_by(block) {
-            transform::<S, true>(simd, self.x, self.tiling, self.piece, first, &mut rows, &mut data, first);
+        let mut board = Board::new(self.tiling, self.piece, 1, block);
+        for first in (0..channels).step_by(block) {
+            board.transform_inputs(simd, self.x, channels, first, &mut data, first);
         }
+        let mut board = Board::new(self.tiling, self.piece, 0, block);
         let mut products = Places::new(tiles, block);
         let per_block = PLACES * channels * block;
         for (i, b) in self.blocks.clone().enumerate() {
@@ -395,37 +395,33 @@ impl WithSimd for Outputs<'_, '_> {
                     false,
                 );
             }
-            self.pick_up(simd, &products, i * block, b * block, &mut rows);
+            self.pick_up(simd, &products, i * block, b * block, &mut board);
         }
     }
 }
 
 impl Outputs<'_, '_> {
-    /// A' m A and the bias, written to the images: the block of channels from `channel` on.
+    /// A' m A and the bias, written to the images: the block of channels from `channel` on, number `of_task` of the task.
     #[inline(always)]
-    fn pick_up<S: Simd>(&mut self, simd: S, products: &Places, of_task: usize, channel: usize, rows: &mut [f32]) {
-        let (geometry, piece, cols) = (self.tiling.geometry, self.piece, self.tiling.cols);
+    fn pick_up<S: Simd>(&mut self, simd: S, products: &Places, of_task: usize, channel: usize, board: &mut Board) {
         let (lanes, points) = (S::F32_LANES, Points(simd));
         let block = VECTORS * lanes;
-        let width = geometry.size[1];
-        let count = block.min(geometry.out_channels - channel);
-        let per_image = self.out.len() / piece.images.len();
+        let count = block.min(self.tiling.geometry.out_channels - channel);
+        let per_image = self.out.len() / self.piece.images.len();
         let mut bias = [simd.splat_f32s(0.0); VECTORS];
         if let Some(all) = self.bias {
             for v in 0..VECTORS {
                 bias[v] = simd.partial_load_f32s(&all[(channel + v * lanes).min(all.len())..]);
             }
         }
-        let pixels = self.tiling.pixels(piece);
         let mut tile = 0;
         for out in self.out.chunks_exact_mut(per_image) {
-            let out = &mut out[of_task..of_task + count];
-            for row in 0..piece.rows.len() {
-                for col in 0..cols {
+            for row in 0..board.rows {
+                for col in 0..board.cols {
                     for v in 0..VECTORS {
                         let y = points.outputs(products.load(simd, tile, v * lanes));
                         for i in 0..OUT {
-                            let to = &mut rows[(i * cols + col) * OUT * block + v * lanes..];
+                            let to = board.line_mut::<S, OUT>(row, col, i, v);
                             for j in 0..OUT {
                                 store::<S>(&mut to[j * block..], simd.add_f32s(y[i][j], bias[v]));
                             }
@@ -433,73 +429,127 @@ impl Outputs<'_, '_> {
                     }
                     tile += 1;
                 }
-                for i in 0..OUT.min(pixels.len() - row * OUT) {
-                    let from = &rows[i * cols * OUT * block..][..width * block];
-                    turn_out(from, block, (row * OUT + i) * width, width, out);
-                }
             }
+            turn_out(&board.numbers, &board.places, &mut out[of_task..of_task + count]);
         }
     }
 }
 
-/// For all tiles of a piece and the block of channels from `channel` on: B' d B of the 6 x 6 inputs that a tile meets,
-/// or if not `MET`, A g A' of the 4 x 4 numbers it is. Written to `result` from number `to` of each row on.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn transform<S: Simd, const MET: bool>(
-    simd: S,
-    x: &[f32],
-    tiling: &Tiling,
-    piece: &Piece,
-    channel: usize,
-    rows: &mut [f32],
-    result: &mut Places,
-    to: usize,
-) {
-    let (geometry, points, lanes) = (tiling.geometry, Points(simd), S::F32_LANES);
-    let block = VECTORS * lanes;
-    let [height, width] = geometry.size;
-    // What tiles meet beyond the image, one pixel on each side, is zero.
-    let (side, margin) = if MET { (IN, 1) } else { (OUT, 0) };
-    let row_len = (tiling.cols * OUT + 2 * margin) * block;
-    let count = block.min(geometry.channels - channel);
-    let rows = &mut rows[..side * row_len];
-    rows.fill(0.0);
-    let mut tile = 0;
-    for image in piece.images.clone() {
-        let plane = height * width;
-        let x = &x[(image * geometry.channels + channel) * plane..][..count * plane];
-        for row in piece.rows.clone() {
-            // Two rows of the tiles above are met again.
-            let known = if row == piece.rows.start { 0 } else { side - OUT };
-            rows.copy_within((side - known) * row_len.., 0);
-            for (i, to) in rows.chunks_exact_mut(row_len).enumerate().skip(known) {
-                match (row * OUT + i).checked_sub(margin).filter(|&y| y < height) {
-                    Some(y) => turn_in(x, plane, y * width, width, block, &mut to[margin * block..]),
-                    None => to.fill(0.0),
+/// The pixels of a piece of one image for one block of channels, channels innermost, in whole tiles: with zeros where
+/// they reach beyond the image, by `margin` more pixels on each side.
+struct Board {
+    numbers: Scratch,
+    images: Range<usize>,
+    /// Pixels of an image, and the first of them that is here.
+    plane: usize,
+    first: usize,
+    /// Where in `numbers` the pixels from `first` on are.
+    places: Vec<usize>,
+    /// From one row of pixels to the next.
+    pitch: usize,
+    rows: usize,
+    cols: usize,
+}
+
+impl Board {
+    fn new(tiling: &Tiling, piece: &Piece, margin: usize, block: usize) -> Board {
+        let [height, width] = tiling.geometry.size;
+        let pitch = (tiling.cols * OUT + 2 * margin) * block;
+        let top = piece.rows.start * OUT;
+        let ys = top.saturating_sub(margin)..(piece.rows.end * OUT + margin).min(height);
+        let place = |y: usize, x: usize| (y + margin - top) * pitch + (x + margin) * block;
+        let places = ys.clone().flat_map(|y| (0..width).map(move |x| place(y, x))).collect();
+        let mut numbers = Scratch::take((piece.rows.len() * OUT + 2 * margin) * pitch);
+        numbers.fill(0.0);
+        Board {
+            numbers,
+            images: piece.images.clone(),
+            plane: height * width,
+            first: ys.start * width,
+            places,
+            pitch,
+            rows: piece.rows.len(),
+            cols: tiling.cols,
+        }
+    }
+
+    /// The vectors `v` of N pixels in line `i` of a tile.
+    #[inline(always)]
+    fn line<S: Simd, const N: usize>(&self, row: usize, col: usize, i: usize, v: usize) -> &[f32] {
+        let block = VECTORS * S::F32_LANES;
+        let start = (row * OUT + i) * self.pitch + col * OUT * block + v * S::F32_LANES;
+        &self.numbers[start..][..(N - 1) * block + S::F32_LANES]
+    }
+
+    #[inline(always)]
+    fn line_mut<S: Simd, const N: usize>(&mut self, row: usize, col: usize, i: usize, v: usize) -> &mut [f32] {
+        let block = VECTORS * S::F32_LANES;
+        let start = (row * OUT + i) * self.pitch + col * OUT * block + v * S::F32_LANES;
+        &mut self.numbers[start..][..(N - 1) * block + S::F32_LANES]
+    }
+
+    /// Reads the block of channels from `channel` on, of `channels`, of one image of x.
+    #[inline(always)]
+    fn read<S: Simd>(&mut self, x: &[f32], image: usize, channels: usize, channel: usize) {
+        let count = (VECTORS * S::F32_LANES).min(channels - channel);
+        let x = &x[(image * channels + channel) * self.plane..][..count * self.plane];
+        turn_in(x, self.plane, self.first, &self.places, &mut self.numbers);
+    }
+
+    /// B' d B of the 6 x 6 inputs that each tile meets, for a block of channels; written from number `to` of rows on.
+    #[inline(always)]
+    fn transform_inputs<S: Simd>(
+        &mut self,
+        simd: S,
+        x: &[f32],
+        channels: usize,
+        channel: usize,
+        data: &mut Places,
+        to: usize,
+    ) {
+        let (lanes, points) = (S::F32_LANES, Points(simd));
+        let mut tile = 0;
+        for image in self.images.clone() {
+            self.read::<S>(x, image, channels, channel);
+            for row in 0..self.rows {
+                for col in 0..self.cols {
+                    for v in 0..VECTORS {
+                        let mut d = [[simd.splat_f32s(0.0); IN]; IN];
+                        for i in 0..IN {
+                            let from = self.line::<S, IN>(row, col, i, v);
+                            for j in 0..IN {
+                                d[i][j] = load::<S>(&from[j * VECTORS * lanes..]);
+                            }
+                        }
+                        data.store::<S>(tile, to + v * lanes, points.data(d));
+                    }
+                    tile += 1;
                 }
             }
-            for col in 0..tiling.cols {
-                for v in 0..VECTORS {
-                    let from = &rows[col * OUT * block + v * lanes..];
-                    let values = if MET {
-                        let mut d = [[simd.splat_f32s(0.0); IN]; IN];
-                        for place in 0..PLACES {
-                            let (i, j) = (place / IN, place % IN);
-                            d[i][j] = load::<S>(&from[i * row_len + j * block..]);
-                        }
-                        points.data(d)
-                    } else {
+        }
+    }
+
+    /// A g A' of the 4 x 4 numbers of each tile, for the block of channels from `channel` on.
+    #[inline(always)]
+    fn transform_outputs<S: Simd>(&mut self, simd: S, g: &[f32], channels: usize, channel: usize, grad: &mut Places) {
+        let (lanes, points) = (S::F32_LANES, Points(simd));
+        let mut tile = 0;
+        for image in self.images.clone() {
+            self.read::<S>(g, image, channels, channel);
+            for row in 0..self.rows {
+                for col in 0..self.cols {
+                    for v in 0..VECTORS {
                         let mut g = [[simd.splat_f32s(0.0); OUT]; OUT];
-                        for place in 0..OUT * OUT {
-                            let (i, j) = (place / OUT, place % OUT);
-                            g[i][j] = load::<S>(&from[i * row_len + j * block..]);
+                        for i in 0..OUT {
+                            let from = self.line::<S, OUT>(row, col, i, v);
+                            for j in 0..OUT {
+                                g[i][j] = load::<S>(&from[j * VECTORS * lanes..]);
+                            }
                         }
-                        points.outputs_adjoint(g)
-                    };
-                    result.store::<S>(tile, to + v * lanes, values);
+                        grad.store::<S>(tile, channel + v * lanes, points.outputs_adjoint(g));
+                    }
+                    tile += 1;
                 }
-                tile += 1;
             }
         }
     }
