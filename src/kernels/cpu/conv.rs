@@ -21,6 +21,7 @@ use crate::kernels::ConvShape;
 use im2col::{Tile, col2im, im2col, im2row, split, turned_len};
 use rayon::prelude::*;
 use std::ops::Range;
+pub(super) use turn::turn_in;
 
 /// The sizes of one convolution; pairs are (vertical, horizontal).
 #[derive(Clone, Debug)]

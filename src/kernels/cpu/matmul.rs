@@ -1,5 +1,7 @@
 //! Batched matrix products: many small ones, or one large one in blocks of rows, spread over the cores.
 
+mod panels;
+
 use super::gemm::{Gemm, Mat, gemm};
 use crate::array::{Array, Buffer, DType, Shape};
 use rayon::prelude::*;
@@ -16,6 +18,9 @@ const SMALLEST_TASK: usize = 1 << 16;
 pub(super) fn matmul(a: &Array, b: &Array, ta: bool, tb: bool) -> Array {
     let plan = Plan::new(a.shape(), b.shape(), ta, tb);
     match a.dtype() {
+        DType::F32 if panels::suits(&plan) => {
+            Array::from_buffer(plan.shape.clone(), panels::run(a.slice(), b.slice(), &plan))
+        }
         DType::F32 => Array::from_buffer(plan.shape.clone(), run::<f32>(a.slice(), b.slice(), &plan)),
         DType::F64 => Array::from_buffer(plan.shape.clone(), run::<f64>(a.slice(), b.slice(), &plan)),
     }
@@ -147,7 +152,7 @@ mod tests {
     proptest! {
         // ANCHOR: agrees_with_the_definition
         #[test]
-        fn agrees_with_the_definition(n in 0usize..20, k in 0usize..20, m in 0usize..20, lead in 0usize..6, ta: bool, tb: bool) {
+        fn agrees_with_the_definition(n in 0usize..20, k in 0usize..20, m in 0usize..50, lead in 0usize..6, ta: bool, tb: bool) {
             let leads: [(&[usize], &[usize]); 6] =
                 [(&[], &[]), (&[3], &[3]), (&[2, 3], &[]), (&[3], &[2, 1]), (&[2, 1], &[1, 3]), (&[1], &[0])];
             let (a, b) = leads[lead];
@@ -161,6 +166,24 @@ mod tests {
         for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
             check(&[], &[], [301, 65, 77], ta, tb);
             check(&[2], &[2], [131, 257, 33], ta, tb);
+        }
+    }
+
+    /// Most machines only ever take one of these ways.
+    #[test]
+    fn every_vector_width_agrees_with_the_definition() {
+        let mut widths = vec![pulp::Arch::Scalar, pulp::Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        widths.extend(pulp::x86::V3::try_new().map(pulp::Arch::V3));
+        for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
+            let a = random(if ta { &[3, 21, 13] } else { &[3, 13, 21] }, 1);
+            let b = random(if tb { &[3, 37, 21] } else { &[3, 21, 37] }, 2);
+            let expected = reference(&a, &b, ta, tb);
+            let plan = Plan::new(a.shape(), b.shape(), ta, tb);
+            for &arch in &widths {
+                let result = panels::run_on(arch, &a.to_f32(), &b.to_f32(), &plan);
+                assert!(result.iter().zip(&expected).all(|(&x, y)| (f64::from(x) - y).abs() < 1e-4));
+            }
         }
     }
 

@@ -41,7 +41,7 @@ const RUN: usize = 128;
 /// Pixels of some channels (planes of x, `plane` apart), from number `start` of each plane on, with channels innermost:
 /// the channels of pixel i from `to[places[i]]` on.
 #[inline(always)]
-pub(super) fn turn_in(x: &[f32], plane: usize, start: usize, places: &[usize], to: &mut [f32]) {
+pub(in crate::kernels::cpu) fn turn_in(x: &[f32], plane: usize, start: usize, places: &[usize], to: &mut [f32]) {
     for (start, places) in (start..).step_by(RUN).zip(places.chunks(RUN)) {
         let mut planes = x.chunks_exact(SQUARE * plane);
         let mut channel = 0;
