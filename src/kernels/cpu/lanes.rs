@@ -68,6 +68,35 @@ pub(super) fn sum2<T: Element>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> f64 {
     total
 }
 
+/// Writes the first of f(a, b) to y for all numbers of the slices, and returns the sums of the other two.
+#[inline(always)]
+pub(super) fn write_and_sum<T: Element>(y: &mut [T], a: &[T], b: &[T], f: impl Fn(T, T) -> [T; 3]) -> [f64; 2] {
+    let mut totals = [0.0; 2];
+    for (y, (a, b)) in y.chunks_mut(BLOCK).zip(a.chunks(BLOCK).zip(b.chunks(BLOCK))) {
+        let mut lanes = [[T::zero(); LANES]; 2];
+        let ((a_rows, a_rest), (b_rows, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        let (y_rows, y_rest) = y.as_chunks_mut::<LANES>();
+        for (y, (a, b)) in y_rows.iter_mut().zip(a_rows.iter().zip(b_rows)) {
+            for i in 0..LANES {
+                let [written, first, second] = f(a[i], b[i]);
+                y[i] = written;
+                lanes[0][i] += first;
+                lanes[1][i] += second;
+            }
+        }
+        for (i, (y, (&a, &b))) in y_rest.iter_mut().zip(a_rest.iter().zip(b_rest)).enumerate() {
+            let [written, first, second] = f(a, b);
+            *y = written;
+            lanes[0][i] += first;
+            lanes[1][i] += second;
+        }
+        for (total, lanes) in totals.iter_mut().zip(lanes) {
+            *total += join(lanes, |a, b| a + b).f64();
+        }
+    }
+    totals
+}
+
 /// The largest number of a slice; negative infinity if it is empty, NaN if any is NaN.
 #[inline(always)]
 pub(super) fn max<T: Element>(x: &[T]) -> T {
@@ -95,6 +124,11 @@ mod tests {
             let plain: f64 = x.iter().map(|v| v * v).sum();
             prop_assert!((sum(&x, |v| v * v) - plain).abs() <= 1e-12 * plain);
             prop_assert!((sum2(&x, &x, |a, b| a * b) - plain).abs() <= 1e-12 * plain);
+            let mut y = vec![0.0; x.len()];
+            let [sum, squares] = write_and_sum(&mut y, &x, &x, |a, b| [a + b, a, a * b]);
+            prop_assert!((squares - plain).abs() <= 1e-12 * plain);
+            prop_assert!((sum - x.iter().sum::<f64>()).abs() <= 1e-9);
+            prop_assert!(y.iter().zip(&x).all(|(y, x)| *y == 2.0 * x));
             prop_assert_eq!(max(&x), x.iter().copied().fold(f64::NEG_INFINITY, f64::max));
         }
     }

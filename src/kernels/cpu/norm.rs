@@ -4,7 +4,7 @@
 //! channels one after the other, each `area` numbers long. Where `area` is 1 (layer normalisation of rows) the weights
 //! change with every number, and loops run along them; else with every channel.
 
-use super::parallel::{CHUNK, rows_per_chunk, vectorised};
+use super::parallel::{CHUNK, Formula, rows_per_chunk, vectorised};
 use super::{by_dtype, lanes};
 use crate::array::{Array, Buffer, Element};
 use crate::kernels::Unary;
@@ -93,43 +93,54 @@ fn forward<T: Element>(
     let outputs = y.par_chunks_mut(len).zip(mean.par_iter_mut()).zip(inv_std.par_iter_mut());
     outputs.enumerate().with_min_len(blocks.least()).for_each(|(i, ((y, mean), inv_std))| {
         let range = blocks.range(i);
-        (*mean, *inv_std) = normalise(y, &x[i * len..][..len], &weight[range.clone()], &bias[range], eps);
-        if silu {
-            silu_in_place(y);
-        }
+        let (x, weight, bias) = (&x[i * len..][..len], &weight[range.clone()], &bias[range]);
+        (*mean, *inv_std) = match silu {
+            false => normalise(y, x, weight, bias, eps, &Identity),
+            true => normalise(y, x, weight, bias, eps, &Silu),
+        };
     });
     (y, mean, inv_std)
 }
 
+struct Identity;
+
+impl<T> Formula<T> for Identity {
+    #[inline(always)]
+    fn at(&self, x: T) -> T {
+        x
+    }
+}
+
+struct Silu;
+
+impl<T: Element> Formula<T> for Silu {
+    #[inline(always)]
+    fn at(&self, x: T) -> T {
+        Unary::Silu.value(x)
+    }
+}
+
 vectorised! {
     // ANCHOR: normalise
-    /// One block; returns its mean and inverse deviation.
-    fn normalise<T: Element>(y: &mut [T], x: &[T], weight: &[T], bias: &[T], eps: f64) -> (T, T) {
+    /// One block, f of each number written; returns its mean and inverse deviation.
+    fn normalise<T: Element, F: Formula<T>>(y: &mut [T], x: &[T], weight: &[T], bias: &[T], eps: f64, f: &F) -> (T, T) {
         let (len, area) = (x.len(), x.len() / weight.len());
         let m = T::of(lanes::sum(x, |x| x) / len as f64);
         let variance = lanes::sum(x, |x| (x - m) * (x - m)) / len as f64;
         let s = T::of(1.0 / (variance + eps).sqrt());
         if area == 1 {
             for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                *y = (x - m) * s * w + b;
+                *y = f.at((x - m) * s * w + b);
             }
         } else {
             for ((y, x), (&w, &b)) in y.chunks_exact_mut(area).zip(x.chunks_exact(area)).zip(weight.iter().zip(bias)) {
                 let scale = s * w;
-                y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - m) * scale + b);
+                y.iter_mut().zip(x).for_each(|(y, &x)| *y = f.at((x - m) * scale + b));
             }
         }
         (m, s)
     }
     // ANCHOR_END: normalise
-}
-
-vectorised! {
-    fn silu_in_place<T: Element>(y: &mut [T]) {
-        for y in y.iter_mut() {
-            *y = Unary::Silu.value(*y);
-        }
-    }
 }
 
 /// Gradients with respect to x, weight and bias. With `silu_bias`, the bias of the normalisation, g is the gradient of
@@ -194,33 +205,12 @@ struct Block<'a, T> {
     inv_std: T,
 }
 
-impl<T: Element> Block<'_, T> {
-    /// The gradient of y: g itself, or through SiLU.
-    fn gradient_of_y(&self, gy: &mut [T]) {
-        match self.silu_bias {
-            None => gy.copy_from_slice(self.g),
-            Some(bias) => through_silu(gy, self, bias),
-        }
-    }
-}
-
 vectorised! {
-    /// gy = g silu'(y), with y as [`normalise`] computes it.
+    /// gy = g silu'(y) where every number has its own weight, with y as [`normalise`] computes it.
     fn through_silu<T: Element>(gy: &mut [T], block: &Block<'_, T>, bias: &[T]) {
         let &Block { g, x, weight, mean: m, inv_std: s, .. } = block;
-        let area = x.len() / weight.len();
-        if area == 1 {
-            for ((gy, (&g, &x)), (&w, &b)) in gy.iter_mut().zip(g.iter().zip(x)).zip(weight.iter().zip(bias)) {
-                *gy = g * Unary::Silu.derivative((x - m) * s * w + b);
-            }
-        } else {
-            let channels = gy.chunks_exact_mut(area).zip(g.chunks_exact(area).zip(x.chunks_exact(area)));
-            for ((gy, (g, x)), (&w, &b)) in channels.zip(weight.iter().zip(bias)) {
-                let scale = s * w;
-                for ((gy, &g), &x) in gy.iter_mut().zip(g).zip(x) {
-                    *gy = g * Unary::Silu.derivative((x - m) * scale + b);
-                }
-            }
+        for ((gy, (&g, &x)), (&w, &b)) in gy.iter_mut().zip(g.iter().zip(x)).zip(weight.iter().zip(bias)) {
+            *gy = g * Unary::Silu.derivative((x - m) * s * w + b);
         }
     }
 }
@@ -231,7 +221,6 @@ fn backward_planes<T: Element>(o: Operands<T>, blocks: Blocks) -> (Buffer<T>, Ve
     let outputs = gx.par_chunks_mut(blocks.len()).zip(sums.par_chunks_mut(blocks.channels()));
     outputs.enumerate().with_min_len(blocks.least()).for_each(|(i, (gx, sums))| {
         let block = o.block(i, blocks);
-        block.gradient_of_y(gx);
         planes(gx, sums, &block);
     });
     let (gweight, gbias) = total(sums.chunks_exact(blocks.channels), blocks.channels);
@@ -239,15 +228,27 @@ fn backward_planes<T: Element>(o: Operands<T>, blocks: Blocks) -> (Buffer<T>, Ve
 }
 
 vectorised! {
-    /// One block, in place: from the gradient g of y to that of x. With xhat = (x - m) s, and means over the block,
+    /// One block, from the gradient g of y to that of x. With xhat = (x - m) s, and means over the block,
     ///   gx = s (w g - mean(w g) - xhat mean(w g xhat)),
     /// gweight = sum g xhat and gbias = sum g over images and area. All follow from two sums per channel.
     fn planes<T: Element>(gx: &mut [T], sums: &mut [[f64; 2]], block: &Block<'_, T>) {
-        let &Block { x, weight, mean: m, inv_std: s, .. } = block;
+        let &Block { g, x, weight, silu_bias, mean: m, inv_std: s } = block;
         let (len, area) = (x.len(), x.len() / weight.len());
         let (mut mean_g, mut mean_gx) = (0.0, 0.0);
-        for (c, (g, x)) in gx.chunks_exact(area).zip(x.chunks_exact(area)).enumerate() {
-            sums[c] = [lanes::sum2(g, x, |g, x| g * (x - m)) * s.f64(), lanes::sum(g, |g| g)];
+        let channels = g.chunks_exact(area).zip(x.chunks_exact(area));
+        for (c, (gx, (g, x))) in gx.chunks_exact_mut(area).zip(channels).enumerate() {
+            let [with_x, alone] = match silu_bias {
+                None => lanes::write_and_sum(gx, g, x, |g, x| [g, g * (x - m), g]),
+                Some(bias) => {
+                    let (scale, b) = (s * weight[c], bias[c]);
+                    // y as `normalise` computes it, and the gradient through SiLU.
+                    lanes::write_and_sum(gx, g, x, |g, x| {
+                        let g = g * Unary::Silu.derivative((x - m) * scale + b);
+                        [g, g * (x - m), g]
+                    })
+                }
+            };
+            sums[c] = [with_x * s.f64(), alone];
             mean_gx += weight[c].f64() * sums[c][0] / len as f64;
             mean_g += weight[c].f64() * sums[c][1] / len as f64;
         }
@@ -266,13 +267,13 @@ fn backward_rows<T: Element>(o: Operands<T>, blocks: Blocks) -> (Buffer<T>, Vec<
     const MOST_BATCHES: usize = 32;
     let channels = blocks.channels;
     let mut through = None;
-    if o.silu_bias.is_some() {
+    if let Some(bias) = o.silu_bias {
         let gy = through.insert(Buffer::scratch(o.g.len()));
         let least = blocks.least();
         gy.par_chunks_mut(blocks.len())
             .enumerate()
             .with_min_len(least)
-            .for_each(|(i, gy)| o.block(i, blocks).gradient_of_y(gy));
+            .for_each(|(i, gy)| through_silu(gy, &o.block(i, blocks), &bias[blocks.range(i)]));
     }
     let o = Operands { g: through.as_deref().unwrap_or(o.g), ..o };
     let batch = CHUNK.div_ceil(channels).max(blocks.images.div_ceil(MOST_BATCHES));
