@@ -88,7 +88,7 @@ impl<'a> Tiling<'a> {
 
 /// Tiles whose transformed inputs fit the second cache together, for a number of channels.
 fn tiles_together(channels: usize) -> usize {
-    (8000 / channels).clamp(48, 256)
+    (4000 / channels).clamp(32, 128)
 }
 
 /// The weight of a convolution.
