@@ -1,10 +1,12 @@
-"""Times the reference networks here and in PyTorch, in turn, and prints a table of medians and ratios.
+"""Times the reference networks here, in PyTorch and in candle, in turn, and prints a table of medians and ratios.
 
 Usage: python compare.py [--rounds 3] [--steps 5] [--threads 2] [mnist28 cifar32], with a Python that has PyTorch.
-Build first: cargo build --release. Machines drift: the ratio of each round compares two runs of the same minutes.
+Build first: cargo build --release, here and in benches/peers/candle. What is not there is left out, with a word.
+Machines drift: the ratio of each round compares runs of the same minutes, each in a process of its own.
 """
 
 import argparse
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -12,12 +14,71 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-OURS = HERE.parent.parent / "target" / "release" / "imagen"
-FIGURES = {"train_ms_median": "training step, ms", "forward_ms_median": "forward pass, ms", "peak_mb": "peak memory, MB"}
+ROOT = HERE.parent.parent
+CANDLE = HERE / "candle" / "target" / "release" / "imagen-peer-candle"
+# the figure, its name, and which runs it is from: "" those of a full batch, " 1" those of one image
+FIGURES = [
+    ("train_ms_median", "training step, ms", ""),
+    ("forward_ms_median", "forward pass, ms", ""),
+    ("peak_mb", "peak memory, MB", ""),
+    ("forward_ms_median", "forward pass of one image, ms", " 1"),
+]
 
 
-def run(command):
+def run(*command):
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def one_round(workload, options, torch, candle):
+    """The reports of one round by name of the run; those for one image end in 1."""
+    ours = [options.imagen, "bench", "--json", workload]
+    theirs = [sys.executable, HERE / "torch_unet.py", workload]
+    threads = ["--threads", str(options.threads)]
+    full = ["--steps", str(options.steps)]
+    single = ["--steps", str(options.single_steps), "--batch", "1"]
+    reports = {"imagen": run(*ours, *full, *threads)}
+    if torch:
+        reports["torch"] = run(*theirs, *full, *threads)
+    reports["imagen 1"] = run(*ours, *single, *threads)
+    if torch:
+        reports["torch 1"] = run(*theirs, *single, *threads)
+    if options.threads > 1:
+        reports["imagen, 1 thread"] = run(*ours, *full, "--threads", "1")
+    if candle:
+        reports["candle"] = run(CANDLE, workload, "--steps", str(options.candle_steps), *threads)
+    parameters = {name: report["parameters"] for name, report in reports.items()}
+    if len(set(parameters.values())) > 1:
+        sys.exit(f"the networks differ in their number of parameters: {parameters}")
+    return reports
+
+
+def median(values, digits=None):
+    """The median in so many digits after the point, or as many as its size is worth; a dash if there is none."""
+    if not values:
+        return "-"
+    middle = statistics.median(values)
+    return f"{middle:.{(0 if middle >= 100 else 1) if digits is None else digits}f}"
+
+
+def rows(workload, rounds, threads):
+    def values(name, key):
+        return [reports[name][key] for reports in rounds if name in reports]
+
+    def ratios(over, under, key):
+        return [reports[over][key] / reports[under][key] for reports in rounds if under in reports]
+
+    for key, figure, runs in FIGURES:
+        names = [peer + runs for peer in ("imagen", "torch", "candle")]
+        medians = [median(values(name, key)) for name in names]
+        to_torch, to_candle = (ratios(names[0], name, key) for name in names[1:])
+        each = ", ".join(f"{ratio:.2f}" for ratio in to_torch) or "-"
+        yield [workload, figure, *medians, median(to_torch, 2), each, median(to_candle, 3)]
+    alone = "imagen, 1 thread"
+    if values(alone, "train_ms_median"):
+        one, all_of_them = (median(values(name, "train_ms_median")) for name in (alone, "imagen"))
+        longer = median(ratios(alone, "imagen", "train_ms_median"), 2)
+        figure = f"training step, 1 thread against {threads}, ms"
+        yield [workload, figure, f"{one} / {all_of_them} = {longer}", "-", "-", "-", "-", "-"]
 
 
 def main():
@@ -25,25 +86,30 @@ def main():
     parser.add_argument("workloads", nargs="*", default=["mnist28", "cifar32"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--single-steps", type=int, default=20, help="repetitions with one image")
+    parser.add_argument("--candle-steps", type=int, default=1)
+    parser.add_argument("--candle-rounds", type=int, default=1, help="the first rounds, in which candle runs too")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--imagen", type=Path, default=ROOT / "target" / "release" / "imagen")
     options = parser.parse_args()
-    if not OURS.exists():
-        sys.exit(f"{OURS} is not there; run: cargo build --release")
-    common = ["--steps", str(options.steps), "--threads", str(options.threads)]
-    print("| workload | figure | imagen | torch | ratio | ratio of each round |\n|---|---|---|---|---|---|")
+    if not options.imagen.exists():
+        sys.exit(f"{options.imagen} is not there; run: cargo build --release")
+    torch, candle = importlib.util.find_spec("torch") is not None, CANDLE.exists() and options.candle_rounds > 0
+
+    heads = ["workload", "figure", "imagen", "torch", "candle", "imagen/torch", "in each round", "imagen/candle"]
+    for row in (heads, ["---"] * len(heads)):
+        print(f"| {' | '.join(row)} |")
     for workload in options.workloads:
-        rounds = []
-        for _ in range(options.rounds):
-            ours = run([str(OURS), "bench", workload, "--json", *common])
-            theirs = run([sys.executable, str(HERE / "torch_unet.py"), workload, *common])
-            if ours["parameters"] != theirs["parameters"]:
-                sys.exit(f"the networks differ: {ours['parameters']} and {theirs['parameters']} parameters")
-            rounds.append((ours, theirs))
-        for key, name in FIGURES.items():
-            ratios = [ours[key] / theirs[key] for ours, theirs in rounds]
-            medians = [statistics.median(pair[i][key] for pair in rounds) for i in (0, 1)]
-            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-            print(f"| {workload} | {name} | {medians[0]:.0f} | {medians[1]:.0f} | {statistics.median(ratios):.2f} | {each} |", flush=True)
+        rounds = [one_round(workload, options, torch, candle and i < options.candle_rounds) for i in range(options.rounds)]
+        for row in rows(workload, rounds, options.threads):
+            print(f"| {' | '.join(row)} |", flush=True)
+    print(f"\n{options.rounds} rounds, {options.steps} steps each ({options.single_steps} with one image), {options.threads} threads.")
+    if candle:
+        print(f"candle: {options.candle_steps} steps after one to warm up, in the first {options.candle_rounds} rounds only.")
+    elif options.candle_rounds > 0:
+        print("candle: left out, it is not built; run: (cd benches/peers/candle && cargo build --release)")
+    if not torch:
+        print("torch: left out, this Python does not have it.")
 
 
 if __name__ == "__main__":
