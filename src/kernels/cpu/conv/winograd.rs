@@ -14,6 +14,8 @@
 //! lanes. What is computed for one tile depends on no other, so neither does a result on how tiles are shared out.
 
 mod points;
+#[cfg(test)]
+mod tests;
 
 use super::Geometry;
 use super::im2col::split;
