@@ -1,15 +1,17 @@
-//! `cargo bench --bench training`: a training step, a forward pass and one step of guided sampling of a small U-Net with
-//! text, as the MNIST model has it. `imagen bench` times the two large reference workloads.
+//! `cargo bench --bench training`: whole networks. A training step, a forward pass and one step of guided sampling of a small
+//! U-Net with text, as the MNIST model has it; the two reference workloads (`imagen bench` times them too, with their
+//! memory); a grid of samples; and how the time of sampling grows with steps, images, their size and threads.
 
 use criterion::{Criterion, Throughput};
 use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, no_grad};
-use imagen::diffusion::{ClassifierFree, Denoiser, Guided};
+use imagen::diffusion::{ClassifierFree, Denoiser, Guided, Images, Sampler, Sampling, ScheduleConfig, Target};
 use imagen::nn::Init;
 use imagen::optim::{Adam, Optimizer};
 use imagen::random::{Purpose, normal};
 use imagen::unet::{Condition, TextConfig, UNet, UNetConfig};
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 const BATCH: usize = 16;
@@ -28,14 +30,25 @@ fn main() {
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(5))
         .configure_from_args();
+    with_text(&mut criterion);
+    workloads(&mut criterion);
+    scaling(&mut criterion);
+    criterion.final_summary();
+}
 
-    let config = UNetConfig {
+/// A network of the bundled model's kind, with text.
+fn small() -> UNetConfig {
+    UNetConfig {
         base_channels: 16,
         blocks: 1,
         scale_shift: true,
         text: Some(TextConfig { dim: TEXT_DIM }),
         ..UNetConfig::mnist28()
-    };
+    }
+}
+
+fn with_text(criterion: &mut Criterion) {
+    let config = small();
     let init = Init::new(0, DType::F32);
     let net = UNet::new(config, &init).expect("a valid config");
     let parameters = init.parameters();
@@ -62,5 +75,60 @@ fn main() {
         bencher.iter(|| black_box(no_grad(|| denoiser.predict(&x, &t, &guided))));
     });
     group.finish();
-    criterion.final_summary();
+}
+
+/// The two reference workloads.
+fn workloads(criterion: &mut Criterion) {
+    for (name, config, side, batch) in
+        [("mnist28", UNetConfig::mnist28(), 28, 64), ("cifar32", UNetConfig::cifar32(), 32, 16)]
+    {
+        let shape = [batch, config.image_channels, side, side];
+        let init = Init::new(0, DType::F32);
+        let net = UNet::new(config, &init).expect("a valid config");
+        let parameters = init.parameters();
+        let mut optimizer = Adam::new([0.9, 0.999], 1e-8, 0.0);
+        let (x, noise) = (random(0, shape), random(1, shape));
+        let t: Vec<f64> = (0..batch).map(|i| (i as f64 + 0.5) / batch as f64).collect();
+        let mut group = criterion.benchmark_group(format!("{name}, batch {batch}"));
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_function("training step", |bencher| {
+            bencher.iter(|| {
+                let gradients = net.forward(&x, &t, None).mse(&noise).backward();
+                optimizer.step(&parameters, &gradients, 1e-4);
+            });
+        });
+        group.bench_function("forward", |bencher| {
+            bencher.iter(|| black_box(no_grad(|| net.forward(&x, &t, None))));
+        });
+        group.finish();
+    }
+}
+
+/// Sampling without text: a grid of 16 images in 20 steps, then one of steps, images, size and threads changed at a time.
+fn scaling(criterion: &mut Criterion) {
+    let schedule = ScheduleConfig::Cosine.build();
+    let net = UNet::new(UNetConfig { text: None, ..small() }, &Init::new(0, DType::F32)).expect("a valid config");
+    let (steps, images, side, threads) = (20, 16, 28, rayon::current_num_threads());
+    let mut settings = vec![(steps, images, side, threads)];
+    settings.extend([5, 10, 40].map(|steps| (steps, images, side, threads)));
+    settings.extend([1, 4, 64].map(|images| (steps, images, side, threads)));
+    settings.extend([14, 56].map(|side| (steps, images, side, threads)));
+    settings.extend((1..threads).map(|threads| (steps, images, side, threads)));
+    let mut group = criterion.benchmark_group("sampling");
+    for (steps, images, side, threads) in settings {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let settings = Sampling { steps, ..Sampling::default() };
+        let sampler = Sampler { schedule: &schedule, denoiser: &net, target: Target::V, condition: &None, settings };
+        let seeds: Vec<(u64, u64)> = (0..images).map(|index| (0, index)).collect();
+        let images_wanted = Images { size: [1, side, side], dtype: DType::F32, seeds: &seeds };
+        group.throughput(Throughput::Elements(images * steps as u64));
+        group.bench_function(format!("{steps} steps, {images} images, {side}x{side}, {threads} threads"), |bencher| {
+            bencher.iter(|| {
+                pool.install(|| {
+                    sampler.sample(&images_wanted, &mut |_| ControlFlow::Continue(())).expect("finite numbers")
+                })
+            });
+        });
+    }
+    group.finish();
 }

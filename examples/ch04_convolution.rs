@@ -201,7 +201,7 @@ fn three_ways(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
     let ways: [(&str, usize, Way); 3] = [
         ("the definition", 1, &|| by_definition(&x, &weight)),
         ("im2col", repeat, &|| padded.conv2d(&weight, None, 1, 0).into_array()),
-        ("direct", repeat, &|| x.conv2d(&weight, None, 1, 1).into_array()),
+        ("Winograd", repeat, &|| x.conv2d(&weight, None, 1, 1).into_array()),
     ];
     println!("32 channels of 28x28 to 32, 3x3, one thread (times vary from run to run):");
     let exact = by_definition(&x, &weight).to_f64();

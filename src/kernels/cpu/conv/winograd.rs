@@ -386,6 +386,7 @@ impl WithSimd for Outputs<'_, '_> {
         let per_block = PLACES * channels * block;
         for (i, b) in self.blocks.clone().enumerate() {
             let weight = &self.weight[b * per_block..][..per_block];
+            // ANCHOR: winograd_products
             for (place, weight) in weight.chunks_exact(channels * block).enumerate() {
                 let weight = Rows { data: weight, pitch: block };
                 product::multiply::<S, VECTORS>(
@@ -397,6 +398,7 @@ impl WithSimd for Outputs<'_, '_> {
                     false,
                 );
             }
+            // ANCHOR_END: winograd_products
             self.pick_up(simd, &products, i * block, b * block, &mut board);
         }
     }

@@ -81,7 +81,7 @@ fn numbers(m: &Matrix) -> impl Iterator<Item = f64> {
     m.iter().flatten().copied()
 }
 
-// ANCHOR: six_products_give_four_outputs
+// ANCHOR: thirty_six_products_give_sixteen_outputs
 /// Correlating d with w is the adjoint of multiplying polynomials by w, and 6 values determine a product of degree 5:
 /// <y, g> = <d, g w> for all g. So y = A' [(G w) * (B' d)], here for 36 products in two directions.
 #[test]
@@ -97,7 +97,7 @@ fn thirty_six_products_give_sixteen_outputs() {
         }
     }
 }
-// ANCHOR_END: six_products_give_four_outputs
+// ANCHOR_END: thirty_six_products_give_sixteen_outputs
 
 /// What a transform on vectors does to the numbers of one lane.
 fn lane<const N: usize, const M: usize>(x: &Matrix, f: impl Fn([[f32; N]; N]) -> [[f32; M]; M]) -> Matrix {
@@ -129,7 +129,7 @@ fn size(m: &Matrix) -> Matrix {
     m.iter().map(|row| row.iter().map(|x| x.abs()).collect()).collect()
 }
 
-// ANCHOR: rounding_is_bounded
+// ANCHOR: rounding_stays_within_its_bound
 /// Each operation errs by at most half an ulp of its result, so a result that takes n of them in a row is within about
 /// n u of the same sum of absolute values, u = 2^-24: |y - exact| <= n u |A'| [sum over channels of (|G| |w| |G'|) *
 /// (|B'| |d| |B|)] |A|. In a row stand, in both directions: 4 for B, 6 for G (its entries are rounded too) and 5 for A;
@@ -170,7 +170,7 @@ fn rounding_stays_within_its_bound() {
         }
     }
 }
-// ANCHOR_END: rounding_is_bounded
+// ANCHOR_END: rounding_stays_within_its_bound
 
 /// Root mean square of the errors of one channel in f32.
 fn error(outputs: impl Fn(&Matrix, &Matrix) -> Matrix) -> f64 {
