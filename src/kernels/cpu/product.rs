@@ -4,6 +4,9 @@
 //! made just before, that packing costs as much as the product. Here nothing is packed: the rows of the right factor
 //! are read as vectors, the numbers of the left one are spread over all lanes, the sums stay in registers.
 
+// Iterators and closures are not always inlined, and what is not inlined here is not vectorised.
+#![allow(clippy::needless_range_loop)]
+
 use pulp::{Simd, WithSimd};
 
 /// The same lines for n = 0, 1, .. up to $count, at most 8. Written out, because a loop would keep the sums in memory
@@ -35,7 +38,7 @@ pub(super) struct RowsMut<'a> {
 }
 
 impl RowsMut<'_> {
-    fn from_row(&mut self, row: usize) -> RowsMut<'_> {
+    fn skip(&mut self, row: usize) -> RowsMut<'_> {
         RowsMut { data: self.data.get_mut(row * self.pitch..).unwrap_or_default(), pitch: self.pitch }
     }
 }
@@ -54,21 +57,21 @@ pub(super) fn multiply<S: Simd, const V: usize>(
     let mut row = 0;
     // As many sums as there are registers for: 32 with the widest vectors, else 16.
     while S::F32_LANES >= 16 && row + 8 <= n {
-        block::<S, 8, V>(simd, k, a.from_row(row), b, c.from_row(row), more);
+        block::<S, 8, V>(simd, k, a.skip(row), b, c.skip(row), more);
         row += 8;
     }
     while row + 4 <= n {
-        block::<S, 4, V>(simd, k, a.from_row(row), b, c.from_row(row), more);
+        block::<S, 4, V>(simd, k, a.skip(row), b, c.skip(row), more);
         row += 4;
     }
     while row < n {
-        block::<S, 1, V>(simd, k, a.from_row(row), b, c.from_row(row), more);
+        block::<S, 1, V>(simd, k, a.skip(row), b, c.skip(row), more);
         row += 1;
     }
 }
 
 impl<'a> Rows<'a> {
-    fn from_row(self, row: usize) -> Rows<'a> {
+    fn skip(self, row: usize) -> Rows<'a> {
         Rows { data: self.data.get(row * self.pitch..).unwrap_or_default(), pitch: self.pitch }
     }
 }
@@ -113,15 +116,15 @@ pub(super) fn multiply_transposed<S: Simd, const V: usize>(
 ) {
     let mut row = 0;
     while S::F32_LANES >= 16 && row + 8 <= n {
-        block_transposed::<S, 8, V>(simd, k, a, row, b, c.from_row(row), more);
+        block_transposed::<S, 8, V>(simd, k, a, row, b, c.skip(row), more);
         row += 8;
     }
     while row + 4 <= n {
-        block_transposed::<S, 4, V>(simd, k, a, row, b, c.from_row(row), more);
+        block_transposed::<S, 4, V>(simd, k, a, row, b, c.skip(row), more);
         row += 4;
     }
     while row < n {
-        block_transposed::<S, 1, V>(simd, k, a, row, b, c.from_row(row), more);
+        block_transposed::<S, 1, V>(simd, k, a, row, b, c.skip(row), more);
         row += 1;
     }
 }

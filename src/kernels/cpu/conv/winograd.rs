@@ -13,6 +13,9 @@
 //! During all this channels are innermost, so that vectors hold neighbouring channels and no step moves numbers between
 //! lanes. What is computed for one tile depends on no other, so neither does a result on how tiles are shared out.
 
+// Iterators and closures are not always inlined, and what is not inlined here is not vectorised.
+#![allow(clippy::needless_range_loop)]
+
 mod points;
 #[cfg(test)]
 mod tests;
@@ -128,30 +131,40 @@ pub(super) fn forward_on(
     // Few pieces are shared out by channels too.
     let groups = threads.div_ceil(pieces.len()).min(blocks);
     let groups: Vec<_> = split(0..blocks, groups).collect();
-    let channels = |group: &Range<usize>| group.start * block..(group.end * block).min(geometry.out_channels);
-    let mut tasks: Vec<_> = pieces.iter().flat_map(|piece| groups.iter().map(move |g| (piece, g, vec![]))).collect();
+    let counts: Vec<_> =
+        groups.iter().map(|group| (group.len() * block).min(geometry.out_channels - group.start * block)).collect();
+    let segments = share_out(&mut out, &tiling, &pieces, &counts);
+    let tasks: Vec<_> =
+        pieces.iter().flat_map(|piece| groups.iter().map(move |group| (piece, group))).zip(segments).collect();
+    tasks.into_par_iter().for_each(|((piece, group), out)| {
+        let task = Outputs { x, weight: &transformed, bias, tiling: &tiling, piece, blocks: group.clone(), out };
+        arch.dispatch(task);
+    });
+    out
+}
+
+/// What each task writes of the outputs [B, O, H, W], for the pieces in order and for each piece the groups of channels: a
+/// slice for each image and channel.
+fn share_out<'a>(out: &'a mut [f32], tiling: &Tiling, pieces: &[Piece], groups: &[usize]) -> Vec<Vec<&'a mut [f32]>> {
+    let mut segments: Vec<_> = (0..pieces.len() * groups.len()).map(|_| vec![]).collect();
     let mut at = 0;
-    for (image, mut planes) in out.chunks_exact_mut(geometry.out_image()).enumerate() {
+    for (image, mut planes) in out.chunks_exact_mut(tiling.geometry.out_image()).enumerate() {
         while !pieces[at].images.contains(&image) {
             at += 1;
         }
         let here = pieces[at..].iter().take_while(|piece| piece.images.contains(&image)).count();
-        for (g, group) in groups.iter().enumerate() {
-            for _ in channels(group) {
+        for (group, &channels) in groups.iter().enumerate() {
+            for _ in 0..channels {
                 for piece in at..at + here {
-                    let pixels = tiling.pixels(&pieces[piece]).len() * geometry.size[1];
+                    let pixels = tiling.pixels(&pieces[piece]).len() * tiling.geometry.size[1];
                     let (segment, rest) = planes.split_at_mut(pixels);
-                    tasks[piece * groups.len() + g].2.push(segment);
+                    segments[piece * groups.len() + group].push(segment);
                     planes = rest;
                 }
             }
         }
     }
-    tasks.into_par_iter().for_each(|(piece, group, out)| {
-        let task = Outputs { x, weight: &transformed, bias, tiling: &tiling, piece, blocks: group.clone(), out };
-        arch.dispatch(task);
-    });
-    out
+    segments
 }
 
 /// Parts of the batch whose sums are added at the end; fixed by sizes, so that sums do not depend on threads.
