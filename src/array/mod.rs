@@ -1,18 +1,21 @@
 //! Raw numbers on a device, without history: shape, dtype, device and the [`Array`] that joins them.
 //!
 //! Every array is row-major and contiguous. Cloning one is cheap: clones share the numbers, and the numbers of a
-//! shared array never change.
+//! shared array never change. Within [`Ledger::plan`] arrays have no numbers, and their memory is only counted.
 
 mod buffer;
 mod device;
 mod dtype;
+mod ledger;
 mod shape;
 
 pub use buffer::Buffer;
 pub use device::Device;
 pub use dtype::{DType, Element};
+pub use ledger::{Ledger, is_planning};
 pub use shape::Shape;
 
+use ledger::Planned;
 use ndarray::{ArrayD, ArrayViewD};
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +33,8 @@ pub struct Array {
 enum Storage {
     F32(Arc<Buffer<f32>>),
     F64(Arc<Buffer<f64>>),
+    /// Nowhere: memory is only counted (see [`Ledger`]).
+    Planned(Arc<Planned>),
 }
 // ANCHOR_END: array
 
@@ -39,6 +44,9 @@ impl Array {
     pub fn from_buffer<T: Element>(shape: impl Into<Shape>, buffer: Buffer<T>) -> Array {
         let shape = shape.into();
         assert_eq!(shape.numel(), buffer.len(), "shape {shape} does not hold {} numbers", buffer.len());
+        if is_planning() {
+            return Array { shape, storage: Storage::Planned(Arc::new(Planned::given(&buffer))) };
+        }
         Array { shape, storage: T::into_storage(Arc::new(buffer)) }
     }
 
@@ -57,6 +65,23 @@ impl Array {
         }
     }
 
+    /// An array without numbers, counted as one that the CPU kernels make. Panics outside of [`Ledger::plan`].
+    #[track_caller]
+    pub(crate) fn planned(shape: impl Into<Shape>, dtype: DType) -> Array {
+        let shape = shape.into();
+        let planned = Planned::new(shape.numel(), dtype);
+        Array { shape, storage: Storage::Planned(Arc::new(planned)) }
+    }
+
+    /// Counts what [`Array::make_mut`] does: a shared array without numbers becomes one of its own.
+    pub(crate) fn plan_mut(&mut self) {
+        if let Storage::Planned(planned) = &mut self.storage
+            && Arc::get_mut(planned).is_none()
+        {
+            *self = Array::planned(&self.shape, self.dtype());
+        }
+    }
+
     /// The shape.
     pub fn shape(&self) -> &Shape {
         &self.shape
@@ -64,13 +89,19 @@ impl Array {
 
     /// The type of the numbers.
     pub fn dtype(&self) -> DType {
-        match self.storage {
+        match &self.storage {
             Storage::F32(_) => DType::F32,
             Storage::F64(_) => DType::F64,
+            Storage::Planned(planned) => planned.dtype(),
         }
     }
 
-    /// The device that holds the numbers.
+    /// Whether there are no numbers: the array was made within [`Ledger::plan`].
+    pub fn is_planned(&self) -> bool {
+        matches!(self.storage, Storage::Planned(_))
+    }
+
+    /// The device that holds the numbers, or would hold them if there were any.
     pub fn device(&self) -> Device {
         Device::Cpu
     }
@@ -88,13 +119,18 @@ impl Array {
         Array { shape, storage: self.storage.clone() }
     }
 
-    /// The numbers, on the CPU. Panics if the dtype is not `T`.
+    /// The numbers, on the CPU. Panics if the dtype is not `T`, or if there are no numbers.
     #[track_caller]
     pub fn slice<T: Element>(&self) -> &[T] {
-        let Some(values) = T::from_storage(&self.storage) else {
-            panic!("expected {}, found {}", T::DTYPE, self.dtype())
-        };
+        let Some(values) = T::from_storage(&self.storage) else { self.refuse::<T>() };
         values
+    }
+
+    /// Says why there are no numbers of type `T`.
+    #[track_caller]
+    fn refuse<T: Element>(&self) -> ! {
+        assert!(!self.is_planned(), "array {} has no numbers: it was made to plan memory", self.shape);
+        panic!("expected {}, found {}", T::DTYPE, self.dtype())
     }
 
     /// The numbers as an ndarray view, for slicing, iterating and everything else ndarray does. Panics if the dtype is
@@ -104,27 +140,29 @@ impl Array {
         ArrayViewD::from_shape(&*self.shape, self.slice()).expect("an array is contiguous and row-major")
     }
 
-    /// The numbers, to be changed in place. Copies them first if another array shares them. Panics if the dtype is not `T`.
+    /// The numbers, to be changed in place. Copies them first if another array shares them. Panics if the dtype is not `T`,
+    /// or if there are no numbers.
     #[track_caller]
     pub fn make_mut<T: Element>(&mut self) -> &mut [T] {
-        let dtype = self.dtype();
-        let Some(values) = T::from_storage_mut(&mut self.storage) else {
-            panic!("expected {}, found {dtype}", T::DTYPE)
-        };
-        values
+        if self.dtype() != T::DTYPE || self.is_planned() {
+            self.refuse::<T>()
+        }
+        T::from_storage_mut(&mut self.storage).expect("the dtype has been compared")
     }
 
-    /// A copy of the numbers as f64, whatever the dtype.
+    /// A copy of the numbers as f64, whatever the dtype; zeros if there are none.
     pub fn to_f64(&self) -> Vec<f64> {
         match &self.storage {
+            Storage::Planned(planned) => planned.to_f64(),
             Storage::F32(b) => b.iter().map(|&v| f64::from(v)).collect(),
             Storage::F64(b) => b.to_vec(),
         }
     }
 
-    /// A copy of the numbers as f32, whatever the dtype.
+    /// A copy of the numbers as f32, whatever the dtype; zeros if there are none.
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.storage {
+            Storage::Planned(planned) => planned.to_f64().into_iter().map(|v| v as f32).collect(),
             Storage::F32(b) => b.to_vec(),
             Storage::F64(b) => b.iter().map(|&v| v as f32).collect(),
         }
@@ -139,11 +177,12 @@ impl Array {
         }
     }
 
-    /// The only number of an array of one number. Panics if there are more or fewer.
+    /// The only number of an array of one number; 0 if it has none. Panics if there are more or fewer.
     #[track_caller]
     pub fn item(&self) -> f64 {
         assert_eq!(self.numel(), 1, "item: {} does not hold exactly one number", self.shape);
         match &self.storage {
+            Storage::Planned(planned) => planned.to_f64()[0],
             Storage::F32(b) => f64::from(b[0]),
             Storage::F64(b) => b[0],
         }
@@ -154,10 +193,11 @@ impl Array {
         match &self.storage {
             Storage::F32(b) => b.iter().all(|v| v.is_finite()),
             Storage::F64(b) => b.iter().all(|v| v.is_finite()),
+            Storage::Planned(_) => true,
         }
     }
 
-    /// Whether dtype, shape and every bit of every number are the same.
+    /// Whether dtype, shape and every bit of every number are the same. An array without numbers equals none.
     pub fn bit_eq(&self, other: &Array) -> bool {
         self.shape == other.shape
             && match (&self.storage, &other.storage) {
@@ -177,6 +217,9 @@ impl<T: Element> From<ArrayD<T>> for Array {
 
 impl fmt::Debug for Array {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_planned() {
+            return write!(f, "Array{}:{} without numbers", self.shape, self.dtype());
+        }
         let values = self.to_f64();
         let (shown, rest) = values.split_at(values.len().min(12));
         write!(f, "Array{}:{} {shown:?}", self.shape, self.dtype())?;

@@ -104,6 +104,12 @@ impl TextToImage {
         Ok(model)
     }
 
+    /// The same model, whose network computes its blocks a second time in backward instead of keeping what is inside them
+    /// if `recompute` is set ([`UNet::recomputing`]).
+    pub fn recomputing(self, recompute: bool) -> TextToImage {
+        TextToImage { unet: self.unet.recomputing(recompute), ..self }
+    }
+
     /// What the model was made from.
     pub fn config(&self) -> &StageConfig {
         &self.config

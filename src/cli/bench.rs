@@ -2,12 +2,13 @@
 
 use super::{Common, Result, note, print};
 use clap::{Args, ValueEnum};
-use imagen::array::DType;
+use imagen::array::{DType, Ledger};
 use imagen::autograd::{Tensor, no_grad};
 use imagen::kernels::profile::{self, Profile};
-use imagen::nn::Init;
+use imagen::nn::{Init, Parameters};
 use imagen::optim::{Adam, Optimizer};
 use imagen::random::{Purpose, normal};
+use imagen::train::{self, MemoryPlan, TrainError, Training as _};
 use imagen::unet::{UNet, UNetConfig};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -29,6 +30,9 @@ pub struct BenchArgs {
     /// Say how the time of a training step divides among the primitives
     #[arg(long)]
     profile: bool,
+    /// Compute the blocks of the network a second time in the backward pass instead of keeping them
+    #[arg(long)]
+    recompute: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -48,6 +52,7 @@ struct Report {
     device: String,
     threads: usize,
     batch: usize,
+    recompute: bool,
     parameters: usize,
     train_ms_median: f64,
     train_ms_min: f64,
@@ -55,6 +60,59 @@ struct Report {
     forward_ms_min: f64,
     /// Peak resident memory of the process, in MB; null where the system does not tell.
     peak_mb: Option<f64>,
+    /// What it was expected to be.
+    planned_mb: f64,
+}
+
+/// A network being trained on noise.
+struct Training {
+    net: UNet,
+    parameters: Parameters,
+    optimizer: Adam,
+    x: Tensor,
+    noise: Tensor,
+    t: Vec<f64>,
+}
+
+impl Training {
+    fn new(config: UNetConfig, shape: [usize; 4], recompute: bool) -> Result<Training> {
+        let init = Init::new(0, DType::F32);
+        let net = UNet::new(config, &init)?.recomputing(recompute);
+        let draw =
+            |index| Tensor::from_f64(shape, &normal(0, Purpose::Test, 0, index, shape.iter().product()), DType::F32);
+        Ok(Training {
+            net,
+            parameters: init.parameters(),
+            optimizer: Adam::new([0.9, 0.999], 1e-8, 0.0),
+            x: draw(0),
+            noise: draw(1),
+            t: (0..shape[0]).map(|i| (i as f64 + 0.5) / shape[0] as f64).collect(),
+        })
+    }
+
+    fn forward(&self) -> Tensor {
+        self.net.forward(&self.x, &self.t, None)
+    }
+}
+
+impl train::Training for Training {
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn loss(&self) -> std::result::Result<Tensor, TrainError> {
+        Ok(self.forward().mse(&self.noise))
+    }
+
+    fn step(&mut self) -> std::result::Result<(), TrainError> {
+        let gradients = self.loss()?.backward();
+        self.optimizer.step(&self.parameters, &gradients, 1e-4);
+        Ok(())
+    }
+
+    fn optimizer(&self) -> &dyn Optimizer {
+        &self.optimizer
+    }
 }
 
 pub fn run(args: &BenchArgs) -> Result {
@@ -77,7 +135,9 @@ pub fn run(args: &BenchArgs) -> Result {
                 report.train_ms_min,
                 report.forward_ms_median,
                 report.forward_ms_min,
-                report.peak_mb.map_or_else(String::new, |mb| format!(", peak {mb:.0} MB")),
+                report
+                    .peak_mb
+                    .map_or_else(String::new, |mb| format!(", peak {mb:.0} MB (planned {:.0})", report.planned_mb)),
             ));
         }
         if let Some(profile) = profile {
@@ -94,56 +154,56 @@ fn measure(workload: Workload, args: &BenchArgs, device: String) -> Result<(Repo
     };
     let batch = args.batch.map_or(batch, usize::from);
     let shape = [batch, config.image_channels, side, side];
-    let init = Init::new(0, DType::F32);
-    let net = UNet::new(config, &init)?;
-    let parameters = init.parameters();
-    let mut optimizer = Adam::new([0.9, 0.999], 1e-8, 0.0);
-    let draw = |index| Tensor::from_f64(shape, &normal(0, Purpose::Test, 0, index, shape.iter().product()), DType::F32);
-    let (x, noise) = (draw(0), draw(1));
-    let t: Vec<f64> = (0..batch).map(|i| (i as f64 + 0.5) / batch as f64).collect();
-
-    let mut step = || {
-        let gradients = net.forward(&x, &t, None).mse(&noise).backward();
-        optimizer.step(&parameters, &gradients, 1e-4);
-    };
-    let train = timed(args.steps, &mut step);
+    let ledger = Ledger::default();
+    let plan = ledger.plan(|| -> Result<MemoryPlan> {
+        Ok(MemoryPlan::watch(&ledger, &mut Training::new(config.clone(), shape, args.recompute)?)?)
+    })?;
+    let mut training = Training::new(config, shape, args.recompute)?;
+    let train = timed(args.steps, || training.step())?;
     // steps of their own: to time every call takes a little time too
-    let profile = args.profile.then(|| {
+    let profile = if args.profile {
         profile::start();
-        (0..args.steps).for_each(|_| step());
-        profile::stop()
-    });
+        let steps = (0..args.steps).try_for_each(|_| training.step());
+        let profile = profile::stop();
+        steps?;
+        Some(profile)
+    } else {
+        None
+    };
     let forward = timed(args.steps, || {
-        no_grad(|| net.forward(&x, &t, None));
-    });
+        no_grad(|| training.forward());
+        Ok(())
+    })?;
     let report = Report {
         workload: name,
         framework: format!("imagen {}", env!("CARGO_PKG_VERSION")),
         device,
         threads: rayon::current_num_threads(),
         batch,
-        parameters: parameters.count(),
+        recompute: args.recompute,
+        parameters: plan.parameters,
         train_ms_median: train[train.len() / 2],
         train_ms_min: train[0],
         forward_ms_median: forward[forward.len() / 2],
         forward_ms_min: forward[0],
         peak_mb: peak_mb(),
+        // as the system tells the other: in thousands of its kB, which are 1024 bytes
+        planned_mb: plan.peak_bytes as f64 / 1.024e6,
     };
     Ok((report, profile))
 }
 
 /// Milliseconds of each repetition, sorted, after three that do not count.
-fn timed(steps: u16, mut f: impl FnMut()) -> Vec<f64> {
-    (0..3).for_each(|_| f());
-    let mut times: Vec<f64> = (0..steps)
-        .map(|_| {
-            let start = Instant::now();
-            f();
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
+fn timed(steps: u16, mut f: impl FnMut() -> std::result::Result<(), TrainError>) -> Result<Vec<f64>> {
+    (0..3).try_for_each(|_| f())?;
+    let mut times = Vec::new();
+    for _ in 0..steps {
+        let start = Instant::now();
+        f()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
     times.sort_by(f64::total_cmp);
-    times
+    Ok(times)
 }
 
 /// The largest resident memory so far, where /proc tells.

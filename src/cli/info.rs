@@ -1,24 +1,39 @@
 //! `imagen info`
 
-use super::{Common, Result, model, print};
+use super::train::load;
+use super::{Common, Result, fail, model, print};
 use clap::Args;
 use imagen::cascade::bundled;
+use imagen::train::{MemoryPlan, RunConfig};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Show devices and models.
 ///
-/// Without an argument: this program, its devices and its bundled models. With one: what is known about that model.
+/// Without an argument: this program, its devices and its bundled models. With a model: what is known about it. With a
+/// config: what training by it would take of memory.
 #[derive(Args)]
 pub struct InfoArgs {
-    /// A bundled model, a .safetensors file or the folder of a run
+    /// A bundled model, a .safetensors file, the folder of a run, or a config such as configs/mnist.toml
     model: Option<String>,
+    /// Change an entry of the config: --set train.batch=128
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
     #[command(flatten)]
     common: Common,
 }
 
 pub fn run(args: &InfoArgs) -> Result {
     args.common.prepare()?;
+    let config = args.model.as_ref().map(Path::new).filter(|path| path.extension().is_some_and(|e| e == "toml"));
+    if let Some(config) = config {
+        return plan(config, args);
+    }
+    if !args.overrides.is_empty() {
+        return fail("--set changes an entry of a config: name one, such as configs/mnist.toml");
+    }
     let report = match &args.model {
         None => overview()?,
         Some(name) => describe(name)?,
@@ -26,6 +41,35 @@ pub fn run(args: &InfoArgs) -> Result {
     match args.common.json {
         true => print(report),
         false => print(lines(&report, 0).trim_end()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What training takes of memory.
+fn plan(path: &Path, args: &InfoArgs) -> Result {
+    let config = RunConfig::read(path, &args.overrides)?;
+    let data = Arc::new(load(config.data())?);
+    let plan = MemoryPlan::of(&config, &data)?;
+    let batch = config.train().batch;
+    if args.common.json {
+        let mut report = serde_json::to_value(plan)?;
+        report["config"] = json!(path);
+        report["batch"] = json!(batch);
+        report["recompute"] = json!(config.train().recompute.unwrap_or(false));
+        print(report);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(format!("memory of training {}, {batch} images a step:", path.display()));
+    for (what, bytes) in [
+        (format!("{} parameters", plan.parameters), plan.parameter_bytes),
+        ("gradients".into(), plan.gradient_bytes),
+        ("optimizer".into(), plan.optimizer_bytes),
+        ("moving average".into(), plan.average_bytes),
+        ("kept for the backward pass".into(), plan.activation_bytes),
+        ("data set".into(), plan.data_bytes),
+        ("estimated peak".into(), plan.peak_bytes),
+    ] {
+        print(format!("  {what:28} {:>10.1} MB", bytes as f64 / 1e6));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,8 @@ use clap::Args;
 use imagen::data::Dataset;
 use imagen::kernels::profile;
 use imagen::train::{
-    ClassifierTask, DataConfig, DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, Trainer,
+    ClassifierTask, DataConfig, DiffusionTask, MemoryPlan, Metrics, Outcome, Progress, RunConfig, RunFolder, Task,
+    Trainer,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -44,15 +45,10 @@ pub fn run(args: &TrainArgs) -> Result {
     let config = RunConfig::read(&args.config, &args.overrides)?;
     let name = args.config.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
     let folder = RunFolder::new(args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name)));
+    let data = Arc::new(load(config.data())?);
     let task: Box<dyn Task> = match config.clone() {
-        RunConfig::Diffusion(run) => {
-            let data = load(&run.data)?;
-            Box::new(DiffusionTask::new(run, data)?)
-        }
-        RunConfig::Classifier(run) => {
-            let data = load(&run.data)?;
-            Box::new(ClassifierTask::new(run, data)?)
-        }
+        RunConfig::Diffusion(run) => Box::new(DiffusionTask::new(run, data.clone())?),
+        RunConfig::Classifier(run) => Box::new(ClassifierTask::new(run, data.clone())?),
     };
     let mut trainer = Trainer::new(&*task, &config, folder.clone(), args.resume)?;
     let steps = config.train().steps;
@@ -63,6 +59,10 @@ pub fn run(args: &TrainArgs) -> Result {
         task.parameters().count(),
         trainer.step()
     ));
+    if !args.common.quiet {
+        let peak = MemoryPlan::of(&config, &data)?.peak_bytes as f64 / 1e6;
+        display.note(&format!("estimated peak of memory: {peak:.0} MB"));
+    }
 
     let stop = Arc::new(AtomicBool::new(false));
     let handler = stop.clone();

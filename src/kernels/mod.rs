@@ -11,12 +11,13 @@ mod arithmetic;
 pub mod cpu;
 mod elementwise;
 mod exp;
+mod plan;
 pub mod profile;
 
 pub(crate) use arithmetic::runs;
 pub use elementwise::{Binary, Unary};
 
-use crate::array::{Array, DType, Device, Shape};
+use crate::array::{Array, DType, Device, Shape, is_planning};
 use std::ops::Range;
 
 /// How [`Kernels::reduce`] combines numbers.
@@ -185,9 +186,10 @@ pub trait Kernels: Send + Sync {
     fn adam(&self, parameter: &mut Array, grad: &Array, first: &mut Array, second: &mut Array, step: AdamStep);
 }
 
-/// The kernels of a device.
+/// The kernels of a device; within [`Ledger::plan`](crate::array::Ledger::plan), those that compute nothing.
 pub fn of(device: Device) -> &'static dyn Kernels {
     match device {
+        Device::Cpu if is_planning() => &plan::Plan,
         Device::Cpu if profile::is_on() => &profile::Timed,
         Device::Cpu => &cpu::Cpu,
     }

@@ -108,11 +108,7 @@ pub(super) struct Timed;
 const DEVICE: cpu::Cpu = cpu::Cpu;
 
 fn bytes(x: &Array) -> f64 {
-    let size = match x.dtype() {
-        DType::F32 => 4,
-        DType::F64 => 8,
-    };
-    (x.numel() * size) as f64
+    (x.numel() * x.dtype().size()) as f64
 }
 
 /// Times `work` on `operands`. `cost` tells of its result the operations that it took, and the bytes that were written.

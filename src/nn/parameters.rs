@@ -1,10 +1,11 @@
 //! Named parameters.
 
 use super::{Weights, WeightsError};
-use crate::array::{Array, DType, Shape};
+use crate::array::{Array, DType, Device, Shape, is_planning};
 use crate::autograd::Tensor;
+use crate::kernels;
 use crate::random::{Purpose, hash, stream};
-use rand::RngExt;
+use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -122,6 +123,23 @@ pub enum Fill {
     Normal(f64),
 }
 
+impl Fill {
+    /// `n` first values.
+    fn draw(self, n: usize, mut rng: impl Rng) -> Vec<f64> {
+        match self {
+            Fill::Zeros => vec![0.0; n],
+            Fill::Ones => vec![1.0; n],
+            Fill::Uniform(bound) => (0..n).map(|_| (2.0 * rng.random::<f64>() - 1.0) * bound).collect(),
+            Fill::Normal(std) => (0..n)
+                .map(|_| {
+                    let z: f64 = StandardNormal.sample(&mut rng);
+                    z * std
+                })
+                .collect(),
+        }
+    }
+}
+
 /// Makes the parameters of a model: names them and gives them their first values.
 ///
 /// A first value depends on the seed and the parameter's name alone, so adding a layer changes no other layer.
@@ -150,20 +168,13 @@ impl Init {
     pub fn param(&self, name: &str, shape: impl Into<Shape>, fill: Fill) -> Param {
         let (name, shape) = (format!("{}{name}", self.prefix), shape.into());
         assert!(self.made.borrow().iter().all(|p| p.name() != name), "there are two parameters named {name}");
-        let n = shape.numel();
-        let mut rng = stream(self.seed, Purpose::Init, 0, hash(&name));
-        let values: Vec<f64> = match fill {
-            Fill::Zeros => vec![0.0; n],
-            Fill::Ones => vec![1.0; n],
-            Fill::Uniform(bound) => (0..n).map(|_| (2.0 * rng.random::<f64>() - 1.0) * bound).collect(),
-            Fill::Normal(std) => (0..n)
-                .map(|_| {
-                    let z: f64 = StandardNormal.sample(&mut rng);
-                    z * std
-                })
-                .collect(),
+        let value = if is_planning() {
+            kernels::of(Device::Cpu).fill(&shape, self.dtype, 0.0)
+        } else {
+            let rng = stream(self.seed, Purpose::Init, 0, hash(&name));
+            Array::from_f64(&shape, &fill.draw(shape.numel(), rng), self.dtype)
         };
-        let leaf = Tensor::leaf(Array::from_f64(shape, &values, self.dtype));
+        let leaf = Tensor::leaf(value);
         let param = Param(Arc::new(Inner { name, leaf: RwLock::new(leaf) }));
         self.made.borrow_mut().push(param.clone());
         param

@@ -9,11 +9,12 @@ use crate::nn::{Init, Parameters};
 use crate::random::{Purpose, stream};
 use rand::RngExt;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A [`Classifier`] being trained on a data set.
 pub struct ClassifierTask {
     config: ClassifierRun,
-    data: Dataset,
+    data: Arc<Dataset>,
     digest: String,
     model: Classifier,
     parameters: Parameters,
@@ -22,7 +23,8 @@ pub struct ClassifierTask {
 
 impl ClassifierTask {
     /// Makes the model and checks that the data fits it.
-    pub fn new(config: ClassifierRun, data: Dataset) -> Result<ClassifierTask, TrainError> {
+    pub fn new(config: ClassifierRun, data: impl Into<Arc<Dataset>>) -> Result<ClassifierTask, TrainError> {
+        let data = data.into();
         // Before the model is made: for images of a wrong size it might be gigantic.
         let (images, c) = (&data.train, &config.classifier);
         let fits = images.channels == c.image_channels && images.height == c.image_size && images.width == c.image_size;

@@ -112,6 +112,10 @@ pub struct TrainConfig {
     pub ema: f64,
     /// Gradients longer than this are shortened to it.
     pub clip: f64,
+    /// Whether the blocks of the U-Net are computed a second time in the backward pass instead of kept: less memory, more
+    /// time, the same weights bit for bit. No if it is not given; not for a classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recompute: Option<bool>,
     /// A line in metrics.jsonl every so many steps.
     #[serde(default = "default_log_every")]
     pub log_every: u64,
@@ -181,6 +185,14 @@ impl RunConfig {
         serde_json::to_string(self).expect("a config can always be written")
     }
 
+    /// The images.
+    pub fn data(&self) -> &DataConfig {
+        match self {
+            RunConfig::Diffusion(run) => &run.data,
+            RunConfig::Classifier(run) => &run.data,
+        }
+    }
+
     /// Length and intervals.
     pub fn train(&self) -> &TrainConfig {
         match self {
@@ -214,7 +226,7 @@ impl RunConfig {
     }
 
     /// The first entry that differs from `other` and that the course of training depends on. Intervals, the number of
-    /// steps and the folder of the data may change when a run is resumed.
+    /// steps, the folder of the data and recomputing may change when a run is resumed.
     pub fn difference(&self, other: &RunConfig) -> Option<String> {
         let (mine, others) = (self.course(), other.course());
         first_difference("", &mine, &others)
@@ -223,7 +235,7 @@ impl RunConfig {
     fn course(&self) -> toml::Value {
         let mut value = toml::Value::try_from(self).expect("a config can always be written");
         if let Some(train) = value.get_mut("train").and_then(toml::Value::as_table_mut) {
-            for key in ["steps", "log_every", "sample_every", "checkpoint_every", "keep"] {
+            for key in ["steps", "log_every", "sample_every", "checkpoint_every", "keep", "recompute"] {
                 train.remove(key);
             }
         }
@@ -283,6 +295,9 @@ impl DiffusionRun {
 
 impl ClassifierRun {
     fn validate(&self) -> Result<(), String> {
+        if self.train.recompute.is_some() {
+            return Err("train.recompute has no meaning for a classifier, which keeps everything; take it out".into());
+        }
         if self.shift >= self.classifier.image_size {
             return Err(format!("shift must be smaller than the image, not {}", self.shift));
         }

@@ -11,11 +11,12 @@ use crate::picture::{Layout, Picture, Text, grid};
 use crate::random::{Purpose, normal, stream};
 use rand::RngExt;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A [`TextToImage`] model being trained on a data set and its captions.
 pub struct DiffusionTask {
     config: DiffusionRun,
-    data: Dataset,
+    data: Arc<Dataset>,
     digest: String,
     captions: Captions,
     model: TextToImage,
@@ -27,10 +28,12 @@ const PREVIEW_COLUMNS: usize = 4;
 
 impl DiffusionTask {
     /// Makes the model and checks that the data fits it.
-    pub fn new(config: DiffusionRun, data: Dataset) -> Result<DiffusionTask, TrainError> {
+    pub fn new(config: DiffusionRun, data: impl Into<Arc<Dataset>>) -> Result<DiffusionTask, TrainError> {
+        let data = data.into();
         let images = &data.train;
         let model = TextToImage::new(config.stage([images.channels, images.height, images.width]), config.seed)
-            .map_err(|e| TrainError::Setup(e.to_string()))?;
+            .map_err(|e| TrainError::Setup(e.to_string()))?
+            .recomputing(config.train.recompute.unwrap_or(false));
         let batches = Batches::new(images.len(), config.train.batch, config.seed);
         let captions = Captions::of(config.data.name);
         Ok(DiffusionTask { digest: data.digest(), captions, model, batches, config, data })

@@ -8,6 +8,7 @@ mod classifier;
 mod config;
 mod diffusion;
 mod metrics;
+mod plan;
 mod run_folder;
 mod trainer;
 
@@ -16,5 +17,6 @@ pub use classifier::ClassifierTask;
 pub use config::{ClassifierRun, ConfigFileError, DataConfig, DiffusionRun, RunConfig, TrainConfig};
 pub use diffusion::DiffusionTask;
 pub use metrics::{Metrics, Record};
+pub use plan::{MemoryPlan, Training};
 pub use run_folder::RunFolder;
 pub use trainer::{Outcome, Progress, Task, TrainError, Trainer};

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use super::{Checkpoint, CheckpointError, Metrics, Pending, Record, RunConfig, RunFolder, TrainConfig};
+use super::{Checkpoint, CheckpointError, Metrics, Pending, Record, RunConfig, RunFolder, TrainConfig, Training};
 use crate::array::Array;
 use crate::autograd::Tensor;
 use crate::files::{self, FileError};
@@ -120,90 +120,30 @@ pub enum Progress<'a> {
     Note(&'a str),
 }
 
-/// A run: a task, its folder, and the state that changes from step to step.
-pub struct Trainer<'a> {
+/// A task and what changes from step to step.
+pub(super) struct Learner<'a> {
     task: &'a dyn Task,
     config: &'a RunConfig,
-    folder: RunFolder,
     optimizer: Box<dyn Optimizer>,
     ema: Ema,
     step: u64,
-    seconds: f64,
     pending: Pending,
+}
+
+/// A run: a task being learnt, and the folder it is written to.
+pub struct Trainer<'a> {
+    learner: Learner<'a>,
+    folder: RunFolder,
+    seconds: f64,
     metrics: Metrics,
 }
 
-impl<'a> Trainer<'a> {
-    /// Starts a run in an empty folder, or continues the one in it if `resume`: what it recorded after its newest checkpoint
-    /// is then written again. Errors, changing nothing, if something else is there.
-    pub fn new(
-        task: &'a dyn Task,
-        config: &'a RunConfig,
-        folder: RunFolder,
-        resume: bool,
-    ) -> Result<Trainer<'a>, TrainError> {
-        let mut optimizer = config.optimizer().build()?;
-        let mut ema = Ema::new(task.parameters(), config.train().ema, true)?;
-        let (mut step, mut seconds, mut pending) = (0, 0.0, Pending::default());
-        if let Some(checkpoint) = existing(task, config, &folder, resume)? {
-            (step, seconds, pending) = (checkpoint.step, checkpoint.seconds, checkpoint.pending);
-            let weights = |tensors| Weights { tensors, metadata: BTreeMap::new() };
-            task.parameters().load(&weights(checkpoint.model))?;
-            ema.load(&weights(checkpoint.ema), step)?;
-            optimizer.load_state(&checkpoint.optimizer, step)?;
-        }
-        folder.create(config)?;
-        let meta = serde_json::to_string_pretty(&task.metadata()).expect("strings can always be written");
-        files::write(&folder.meta(), meta.as_bytes())?;
-        let metrics = Metrics::open(&folder.metrics(), step)?;
-        Ok(Trainer { task, config, folder, optimizer, ema, step, seconds, pending, metrics })
-    }
-
-    /// Steps done so far.
-    pub fn step(&self) -> u64 {
-        self.step
-    }
-
-    /// Trains until all steps are done or `stop` is set; then a checkpoint is written.
-    pub fn run(&mut self, stop: &AtomicBool, report: &mut dyn FnMut(Progress<'_>)) -> Result<Outcome, TrainError> {
-        let train = self.config.train().clone();
-        let mut meter = Meter::start();
-        while self.step < train.steps {
-            let (loss, grad_norm, lr) = self.train_step(&train)?;
-            meter.images += train.batch;
-            report(Progress::Step(self.step, loss, meter.rate()));
-
-            let stopping = stop.load(Ordering::Relaxed);
-            let last = self.step == train.steps;
-            let looks = last || self.step.is_multiple_of(train.sample_every);
-            let saves = last || stopping || self.step.is_multiple_of(train.checkpoint_every);
-            if looks || saves {
-                self.check_weights()?;
-            }
-            self.seconds += meter.lap();
-            // Also when stopping: the resumed run begins after this step and would never do it.
-            let score = if looks { self.look(report)? } else { None };
-            if last || score.is_some() || self.step.is_multiple_of(train.log_every) {
-                let Pending { sum, count } = std::mem::take(&mut self.pending);
-                let (step, loss, images_per_second) = (self.step, sum / count as f64, meter.rate());
-                let seconds = self.seconds;
-                self.metrics.add(Record { step, loss, grad_norm, lr, images_per_second, seconds, score })?;
-                meter = Meter { lap: meter.lap, ..Meter::start() };
-            }
-            if looks {
-                self.plot()?;
-            }
-            if saves {
-                self.checkpoint(train.keep)?;
-            }
-            // Evaluating and saving are part of what the run costs.
-            self.seconds += meter.lap();
-            if stopping && !last {
-                return Ok(Outcome::Interrupted(self.step));
-            }
-        }
-        self.finish()?;
-        Ok(Outcome::Finished)
+impl<'a> Learner<'a> {
+    /// Nothing has been learnt.
+    pub(super) fn new(task: &'a dyn Task, config: &'a RunConfig) -> Result<Learner<'a>, TrainError> {
+        let optimizer = config.optimizer().build()?;
+        let ema = Ema::new(task.parameters(), config.train().ema, true)?;
+        Ok(Learner { task, config, optimizer, ema, step: 0, pending: Pending::default() })
     }
 
     /// One step: (loss, gradient norm before clipping, learning rate).
@@ -226,16 +166,6 @@ impl<'a> Trainer<'a> {
     }
     // ANCHOR_END: train_step
 
-    /// An error if the last step has left a weight that is NaN or infinite: it must not get into a checkpoint.
-    fn check_weights(&self) -> Result<(), TrainError> {
-        let weights = self.task.parameters().iter().map(|p| (p.name().to_string(), p.tensor()));
-        let Some((name, tensor)) = weights.into_iter().find(|(_, tensor)| !tensor.array().is_finite()) else {
-            return Ok(());
-        };
-        let value = tensor.to_f64().into_iter().find(|v| !v.is_finite()).unwrap_or(f64::NAN);
-        self.check_finite(&format!("weight {name}"), value, self.step - 1)
-    }
-
     fn check_finite(&self, what: &str, value: f64, step: u64) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
@@ -248,16 +178,132 @@ impl<'a> Trainer<'a> {
     }
 
     /// Preview and score, made with the averaged weights.
-    fn look(&mut self, report: &mut dyn FnMut(Progress<'_>)) -> Result<Option<f64>, TrainError> {
+    #[allow(clippy::type_complexity, reason = "the two of Task, as they come")]
+    fn look(&mut self) -> Result<(Option<(Picture, Text)>, Option<(&'static str, f64)>), TrainError> {
         let task = self.task;
         let (preview, score) = self.ema.swapped(task.parameters(), || (task.preview(), task.score()));
-        if let Some((picture, mut text)) = preview? {
-            text.insert("step".to_string(), self.step.to_string());
-            crate::picture::write(&self.folder.sample(self.step), &picture, &text)?;
+        Ok((preview?, score?))
+    }
+}
+
+impl Training for Learner<'_> {
+    fn parameters(&self) -> &Parameters {
+        self.task.parameters()
+    }
+
+    fn loss(&self) -> Result<Tensor, TrainError> {
+        self.task.loss(self.step)
+    }
+
+    fn step(&mut self) -> Result<(), TrainError> {
+        self.train_step(self.config.train()).map(|_| ())
+    }
+
+    fn evaluate(&mut self) -> Result<(), TrainError> {
+        self.look().map(|_| ())
+    }
+
+    fn optimizer(&self) -> &dyn Optimizer {
+        &*self.optimizer
+    }
+
+    fn average(&self) -> Option<&Ema> {
+        Some(&self.ema)
+    }
+}
+
+impl<'a> Trainer<'a> {
+    /// Starts a run in an empty folder, or continues the one in it if `resume`: what it recorded after its newest checkpoint
+    /// is then written again. Errors, changing nothing, if something else is there.
+    pub fn new(
+        task: &'a dyn Task,
+        config: &'a RunConfig,
+        folder: RunFolder,
+        resume: bool,
+    ) -> Result<Trainer<'a>, TrainError> {
+        let mut learner = Learner::new(task, config)?;
+        let mut seconds = 0.0;
+        if let Some(checkpoint) = existing(task, config, &folder, resume)? {
+            (learner.step, learner.pending) = (checkpoint.step, checkpoint.pending);
+            seconds = checkpoint.seconds;
+            let weights = |tensors| Weights { tensors, metadata: BTreeMap::new() };
+            task.parameters().load(&weights(checkpoint.model))?;
+            learner.ema.load(&weights(checkpoint.ema), learner.step)?;
+            learner.optimizer.load_state(&checkpoint.optimizer, learner.step)?;
         }
-        let score = score?;
+        folder.create(config)?;
+        let meta = serde_json::to_string_pretty(&task.metadata()).expect("strings can always be written");
+        files::write(&folder.meta(), meta.as_bytes())?;
+        let metrics = Metrics::open(&folder.metrics(), learner.step)?;
+        Ok(Trainer { learner, folder, seconds, metrics })
+    }
+
+    /// Steps done so far.
+    pub fn step(&self) -> u64 {
+        self.learner.step
+    }
+
+    /// Trains until all steps are done or `stop` is set; then a checkpoint is written.
+    pub fn run(&mut self, stop: &AtomicBool, report: &mut dyn FnMut(Progress<'_>)) -> Result<Outcome, TrainError> {
+        let train = self.learner.config.train().clone();
+        let mut meter = Meter::start();
+        while self.learner.step < train.steps {
+            let (loss, grad_norm, lr) = self.learner.train_step(&train)?;
+            meter.images += train.batch;
+            report(Progress::Step(self.learner.step, loss, meter.rate()));
+
+            let stopping = stop.load(Ordering::Relaxed);
+            let last = self.learner.step == train.steps;
+            let looks = last || self.learner.step.is_multiple_of(train.sample_every);
+            let saves = last || stopping || self.learner.step.is_multiple_of(train.checkpoint_every);
+            if looks || saves {
+                self.check_weights()?;
+            }
+            self.seconds += meter.lap();
+            // Also when stopping: the resumed run begins after this step and would never do it.
+            let score = if looks { self.look(report)? } else { None };
+            if last || score.is_some() || self.learner.step.is_multiple_of(train.log_every) {
+                let Pending { sum, count } = std::mem::take(&mut self.learner.pending);
+                let (step, loss, images_per_second) = (self.learner.step, sum / count as f64, meter.rate());
+                let seconds = self.seconds;
+                self.metrics.add(Record { step, loss, grad_norm, lr, images_per_second, seconds, score })?;
+                meter = Meter { lap: meter.lap, ..Meter::start() };
+            }
+            if looks {
+                self.plot()?;
+            }
+            if saves {
+                self.checkpoint(train.keep)?;
+            }
+            // Evaluating and saving are part of what the run costs.
+            self.seconds += meter.lap();
+            if stopping && !last {
+                return Ok(Outcome::Interrupted(self.learner.step));
+            }
+        }
+        self.finish()?;
+        Ok(Outcome::Finished)
+    }
+
+    /// An error if the last step has left a weight that is NaN or infinite: it must not get into a checkpoint.
+    fn check_weights(&self) -> Result<(), TrainError> {
+        let weights = self.learner.task.parameters().iter().map(|p| (p.name().to_string(), p.tensor()));
+        let Some((name, tensor)) = weights.into_iter().find(|(_, tensor)| !tensor.array().is_finite()) else {
+            return Ok(());
+        };
+        let value = tensor.to_f64().into_iter().find(|v| !v.is_finite()).unwrap_or(f64::NAN);
+        self.learner.check_finite(&format!("weight {name}"), value, self.learner.step - 1)
+    }
+
+    /// Preview and score, made with the averaged weights.
+    fn look(&mut self, report: &mut dyn FnMut(Progress<'_>)) -> Result<Option<f64>, TrainError> {
+        let (preview, score) = self.learner.look()?;
+        if let Some((picture, mut text)) = preview {
+            text.insert("step".to_string(), self.learner.step.to_string());
+            crate::picture::write(&self.folder.sample(self.learner.step), &picture, &text)?;
+        }
         if let Some((name, value)) = score {
-            report(Progress::Note(&format!("step {}: {name} {value:.4}", self.step)));
+            report(Progress::Note(&format!("step {}: {name} {value:.4}", self.learner.step)));
         }
         Ok(score.map(|(_, value)| value))
     }
@@ -270,12 +316,12 @@ impl<'a> Trainer<'a> {
 
     fn checkpoint(&self, keep: usize) -> Result<(), TrainError> {
         let checkpoint = Checkpoint {
-            step: self.step,
+            step: self.learner.step,
             seconds: self.seconds,
-            pending: self.pending,
-            model: self.task.parameters().values(),
-            ema: self.ema.values().clone(),
-            optimizer: self.optimizer.state(),
+            pending: self.learner.pending,
+            model: self.learner.task.parameters().values(),
+            ema: self.learner.ema.values().clone(),
+            optimizer: self.learner.optimizer.state(),
             metadata: self.metadata(),
         };
         checkpoint.write(&self.folder.checkpoints(), keep)?;
@@ -284,14 +330,14 @@ impl<'a> Trainer<'a> {
 
     /// Writes the averaged weights as the finished model, f16.
     fn finish(&self) -> Result<(), TrainError> {
-        let tensors: BTreeMap<String, Array> = self.ema.values().clone();
+        let tensors: BTreeMap<String, Array> = self.learner.ema.values().clone();
         Weights { tensors, metadata: self.metadata() }.write(&self.folder.model(), true)?;
         Ok(())
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        let mut metadata = self.task.metadata();
-        metadata.insert("step".to_string(), self.step.to_string());
+        let mut metadata = self.learner.task.metadata();
+        metadata.insert("step".to_string(), self.learner.step.to_string());
         metadata
     }
 }

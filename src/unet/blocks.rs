@@ -7,7 +7,7 @@ use crate::nn::{Conv2d, GroupNorm, Init, Linear};
 /// conv(silu(norm(conv(silu(norm(x))) with the embedding))) + x, or a 1x1 convolution of x where the channels change.
 ///
 /// The last convolution starts at 0, so the block starts as the identity (or as its shortcut).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ResBlock {
     norm1: GroupNorm,
     conv1: Conv2d,

@@ -10,7 +10,7 @@ mod config;
 pub use conditioning::Condition;
 pub use config::{ConfigError, TextConfig, UNetConfig};
 
-use crate::autograd::{Tensor, concat};
+use crate::autograd::{Tensor, checkpoint, concat};
 use crate::diffusion::Denoiser;
 use crate::nn::{Attention, Conv2d, GroupNorm, Init};
 use blocks::{ResBlock, Upsample};
@@ -28,6 +28,17 @@ pub struct UNet {
     up: Vec<(String, Step)>,
     norm_out: GroupNorm,
     conv_out: Conv2d,
+    recompute: bool,
+}
+
+/// What every block is told besides the image.
+struct Told<'a> {
+    /// [B, time_dim], activated.
+    embedding: &'a Tensor,
+    /// Tokens [B, N, D] and a bias for attention [B, 1, 1, N].
+    text: Option<(&'a Tensor, &'a Tensor)>,
+    /// Whether blocks are forgotten and computed again in backward.
+    recompute: bool,
 }
 
 /// One step on the way down or up.
@@ -107,8 +118,16 @@ impl UNet {
             up,
             norm_out: GroupNorm::new(&init.scope("norm_out"), config.groups, channels),
             conv_out: Conv2d::same3x3(&init.scope("conv_out"), channels, config.image_channels),
+            recompute: false,
             config,
         })
+    }
+
+    /// The same network, whose residual blocks and attention run under [`checkpoint`] from now on if `recompute` is set:
+    /// backward then computes each of them a second time instead of keeping what is inside it. Predictions and gradients
+    /// are the same, bit for bit.
+    pub fn recomputing(self, recompute: bool) -> UNet {
+        UNet { recompute, ..self }
     }
 
     /// What the network was made from.
@@ -122,20 +141,33 @@ impl UNet {
     /// fit, if H or W cannot be halved often enough, or if there is a condition and the network was made without text.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, t: &[f64], condition: Option<&Condition>) -> Tensor {
-        self.forward_watched(x, t, condition, &mut |_, _| {})
+        self.run(x, t, condition, self.recompute, &mut |_, _| {})
     }
 
     /// As [`UNet::forward`], for those who want to look inside: `watch` is shown every result on the way and the name of
     /// the layer it comes from.
     ///
     /// "time" [B, time_dim]; "conv_in", "down.0.0", "down.0.halve" and so on [B, C, H, W]; "up.0.0.joined" what a block
-    /// going up is given, its skip connection included; "middle.attention.weights" [B, heads, H W, H W + N].
+    /// going up is given, its skip connection included; "middle.attention.weights" [B, heads, H W, H W + N]. Nothing is
+    /// recomputed: what is shown is what backward goes through.
     #[track_caller]
     pub fn forward_watched(
         &self,
         x: &Tensor,
         t: &[f64],
         condition: Option<&Condition>,
+        watch: &mut dyn FnMut(&str, &Tensor),
+    ) -> Tensor {
+        self.run(x, t, condition, false, watch)
+    }
+
+    #[track_caller]
+    fn run(
+        &self,
+        x: &Tensor,
+        t: &[f64],
+        condition: Option<&Condition>,
+        recompute: bool,
         watch: &mut dyn FnMut(&str, &Tensor),
     ) -> Tensor {
         let [b, _, height, width] = x.shape().dims("unet");
@@ -156,27 +188,24 @@ impl UNet {
         let text = tokens.as_ref().map(|(tokens, bias)| (tokens, bias));
         let embedding = embedding.silu();
         // ANCHOR_END: unet_told
+        let told = Told { embedding: &embedding, text, recompute };
 
         // ANCHOR: unet_forward
         let mut h = self.conv_in.forward(x);
         watch("conv_in", &h);
         let mut skips = vec![h.clone()];
         for (name, step) in &self.down {
-            h = step.forward(name, &h, &embedding, text, watch);
+            h = step.forward(name, &h, None, &told, watch);
             skips.push(h.clone());
         }
-        h = self.middle.0.forward(&h, &embedding);
+        h = told.block(&self.middle.0, &[&h]);
         watch("middle.0", &h);
-        h = attend("middle", &self.middle.1, &h, text, watch);
-        h = self.middle.2.forward(&h, &embedding);
+        h = told.attend("middle", &self.middle.1, &h, watch);
+        h = told.block(&self.middle.2, &[&h]);
         watch("middle.1", &h);
         for (name, step) in &self.up {
-            if let Step::Block(..) = step {
-                let skip = skips.pop().expect("there is a skip connection for every block going up");
-                h = concat(&[&h, &skip], 1);
-                watch(&format!("{name}.joined"), &h);
-            }
-            h = step.forward(name, &h, &embedding, text, watch);
+            let skip = if let Step::Block(..) = step { skips.pop() } else { None };
+            h = step.forward(name, &h, skip.as_ref(), &told, watch);
         }
         self.conv_out.forward(&self.norm_out.forward_silu(&h))
         // ANCHOR_END: unet_forward
@@ -184,39 +213,73 @@ impl UNet {
 }
 
 impl Step {
+    /// `skip` is joined to h, as further channels.
     fn forward(
         &self,
         name: &str,
         h: &Tensor,
-        embedding: &Tensor,
-        text: Option<(&Tensor, &Tensor)>,
+        skip: Option<&Tensor>,
+        told: &Told<'_>,
         watch: &mut dyn FnMut(&str, &Tensor),
     ) -> Tensor {
-        let h = match self {
-            Step::Block(block, _) => block.forward(h, embedding),
-            Step::Down(halve) => halve.forward(h),
-            Step::Up(double) => double.forward(h),
+        let h = match (self, skip) {
+            (Step::Block(block, _), None) => told.block(block, &[h]),
+            // Joined within the block: what is joined is then not kept either.
+            (Step::Block(block, _), Some(skip)) if told.recompute => told.block(block, &[h, skip]),
+            (Step::Block(block, _), Some(skip)) => {
+                let joined = concat(&[h, skip], 1);
+                watch(&format!("{name}.joined"), &joined);
+                told.block(block, &[&joined])
+            }
+            (Step::Down(halve), _) => halve.forward(h),
+            (Step::Up(double), _) => double.forward(h),
         };
         watch(name, &h);
         match self {
-            Step::Block(_, Some(attention)) => attend(name, attention, &h, text, watch),
+            Step::Block(_, Some(attention)) => told.attend(name, attention, &h, watch),
             _ => h,
         }
     }
 }
 
-/// The attention of the step `name`.
-fn attend(
-    name: &str,
-    attention: &Attention,
-    h: &Tensor,
-    text: Option<(&Tensor, &Tensor)>,
-    watch: &mut dyn FnMut(&str, &Tensor),
-) -> Tensor {
-    let (h, weights) = attention.forward_with_weights(h, text);
-    watch(&format!("{name}.attention"), &h);
-    watch(&format!("{name}.attention.weights"), &weights);
-    h
+impl Told<'_> {
+    /// `block` on `parts`, joined as channels.
+    fn block(&self, block: &ResBlock, parts: &[&Tensor]) -> Tensor {
+        if !self.recompute {
+            return block.forward(&joined(parts), self.embedding);
+        }
+        let block = block.clone();
+        let inputs = [&[self.embedding], parts].concat();
+        checkpoint(&inputs, move |inputs| {
+            let parts: Vec<&Tensor> = inputs[1..].iter().collect();
+            block.forward(&joined(&parts), &inputs[0])
+        })
+    }
+
+    /// The attention of the step `name`.
+    fn attend(&self, name: &str, attention: &Attention, h: &Tensor, watch: &mut dyn FnMut(&str, &Tensor)) -> Tensor {
+        if !self.recompute {
+            let (h, weights) = attention.forward_with_weights(h, self.text);
+            watch(&format!("{name}.attention"), &h);
+            watch(&format!("{name}.attention.weights"), &weights);
+            return h;
+        }
+        let attention = attention.clone();
+        let mut inputs = vec![h];
+        inputs.extend(self.text.iter().flat_map(|&(tokens, bias)| [tokens, bias]));
+        checkpoint(&inputs, move |inputs| {
+            let text = (inputs.len() > 1).then(|| (&inputs[1], &inputs[2]));
+            attention.forward(&inputs[0], text)
+        })
+    }
+}
+
+/// Several tensors [B, .., H, W] as channels of one.
+fn joined(parts: &[&Tensor]) -> Tensor {
+    match parts {
+        [one] => (*one).clone(),
+        _ => concat(parts, 1),
+    }
 }
 
 impl Denoiser for UNet {

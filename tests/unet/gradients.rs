@@ -116,3 +116,23 @@ fn a_recomputed_network_has_the_same_gradients() {
     let y = checkpoint(&[&x], move |x| net.forward(&x[0], &times(2), Some(&condition())));
     assert_all_same(&remembered, &gather(&y, &x, &parameters));
 }
+
+/// Of the prediction, of the gradients with respect to the image and to every parameter: with text, without, and with
+/// blocks of both kinds.
+#[test]
+fn recomputing_blocks_changes_not_a_bit() {
+    for (scale_shift, text) in [(false, true), (true, true), (true, false)] {
+        let config = UNetConfig { scale_shift, ..tiny() };
+        let config = if text { config } else { UNetConfig { text: None, ..config } };
+        let (net, parameters) = awake(config, DType::F32);
+        let run = |net: &UNet| {
+            let x = Tensor::leaf(images(2, DType::F32).into_array());
+            let y = net.forward(&x, &times(2), text.then(condition).as_ref());
+            (gather(&y, &x, &parameters), net.forward(&x, &times(2), None).history().len())
+        };
+        let (remembered, nodes) = run(&net);
+        let (recomputed, fewer) = run(&net.recomputing(true));
+        assert_all_same(&remembered, &recomputed);
+        assert!(3 * fewer < 2 * nodes, "{fewer} nodes instead of {nodes}");
+    }
+}
