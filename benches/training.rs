@@ -112,7 +112,7 @@ fn scaling(criterion: &mut Criterion) {
     let mut settings = vec![(steps, images, side, threads)];
     settings.extend([5, 10, 40].map(|steps| (steps, images, side, threads)));
     settings.extend([1, 4, 64].map(|images| (steps, images, side, threads)));
-    settings.extend([14, 56].map(|side| (steps, images, side, threads)));
+    settings.extend([16, 56].map(|side| (steps, images, side, threads)));
     settings.extend((1..threads).map(|threads| (steps, images, side, threads)));
     let mut group = criterion.benchmark_group("sampling");
     for (steps, images, side, threads) in settings {
