@@ -118,6 +118,15 @@ impl Geometry {
     }
 }
 
+/// The weight of a convolution from C to O channels.
+#[derive(Clone, Copy)]
+enum Weight<'a> {
+    /// As it is: [O, C, kh, kw].
+    Plain(&'a [f32]),
+    /// The [`flipped`] one of [C, O, kh, kw]: roles swapped, the kernel turned by half a turn.
+    Flipped(&'a [f32]),
+}
+
 /// Cross-correlation: x [B, C, H, W], weight [O, C, kh, kw], bias [O], result [B, O, H', W'] with sizes by
 /// [`ConvShape::output`]. Panics if shapes or dtypes do not fit.
 #[track_caller]
@@ -144,11 +153,11 @@ pub(super) fn conv2d_grad_input(g: &Array, weight: &Array, x_shape: &Shape, conv
     match g.dtype() {
         DType::F32 => match geometry.adjoint() {
             Some(adjoint) if winograd::suits(&adjoint) => {
-                let weight = winograd::Weight::Flipped(weight.slice());
+                let weight = Weight::Flipped(weight.slice());
                 Array::from_buffer(x_shape, winograd::forward(g.slice(), weight, None, &adjoint))
             }
             Some(adjoint) if pointwise::suits(&adjoint) => {
-                let weight = pointwise::Weight::Transposed(weight.slice());
+                let weight = Weight::Flipped(weight.slice());
                 Array::from_buffer(x_shape, pointwise::forward(g.slice(), weight, None, &adjoint))
             }
             Some(adjoint) if direct::suits(&adjoint) => {
@@ -213,10 +222,10 @@ fn sized<T: Gemm>(scratch: &mut Vec<T>, len: usize) -> &mut [T] {
 /// [`forward`], or a faster way where there is one; the weight as it is.
 fn forward_f32(x: &[f32], weight: &[f32], bias: Option<&[f32]>, geometry: &Geometry) -> Buffer<f32> {
     if winograd::suits(geometry) {
-        return winograd::forward(x, winograd::Weight::Plain(weight), bias, geometry);
+        return winograd::forward(x, Weight::Plain(weight), bias, geometry);
     }
     if pointwise::suits(geometry) {
-        return pointwise::forward(x, pointwise::Weight::Plain(weight), bias, geometry);
+        return pointwise::forward(x, Weight::Plain(weight), bias, geometry);
     }
     let way = if direct::suits(geometry) { direct::forward } else { forward };
     way(x, &turned(weight, geometry), bias, geometry)

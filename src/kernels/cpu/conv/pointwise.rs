@@ -4,9 +4,9 @@
 //! gradient of the input. For that of the weight the sum runs over pixels, and one of the two images is turned so that
 //! its channels are innermost.
 
-use super::Geometry;
 use super::im2col::split;
 use super::turn::turn_in;
+use super::{Geometry, Weight};
 use crate::array::Buffer;
 use crate::kernels::cpu::product::{self, Rows, RowsMut};
 use crate::kernels::cpu::scratch::Scratch;
@@ -29,15 +29,6 @@ const WIDEST: usize = 16;
 
 pub(super) fn suits(geometry: &Geometry) -> bool {
     geometry.pointwise() && geometry.size[0] * geometry.size[1] >= WIDEST
-}
-
-/// The weight of a convolution.
-#[derive(Clone, Copy)]
-pub(super) enum Weight<'a> {
-    /// [O, C]
-    Plain(&'a [f32]),
-    /// [C, O]
-    Transposed(&'a [f32]),
 }
 
 /// out = W x + bias for each image.
@@ -140,7 +131,7 @@ impl Outputs<'_> {
                 let weight = Rows { data: &weight[first * channels..], pitch: channels };
                 product::multiply::<S, V>(simd, size, weight, x, out, more);
             }
-            Weight::Transposed(weight) => {
+            Weight::Flipped(weight) => {
                 let weight = Rows { data: &weight[first..], pitch: o };
                 product::multiply_transposed::<S, V>(simd, size, weight, x, out, more);
             }

@@ -144,7 +144,7 @@ fn every_vector_width_agrees_with_the_definition() {
         close(&Array::from_buffer(expected.shape(), out), &expected, rounding(f64::from(f32::EPSILON), 108));
         let dw = direct::grad_weight_on(arch, &g, &x, &geometry);
         close(&Array::from_buffer(w_shape.clone(), dw), &expected_dw, rounding(f64::from(f32::EPSILON), 4 * 11 * 13));
-        let out = winograd::forward_on(arch, &x, winograd::Weight::Plain(&w), Some(&bias), &geometry);
+        let out = winograd::forward_on(arch, &x, Weight::Plain(&w), Some(&bias), &geometry);
         close(&Array::from_buffer(expected.shape(), out), &expected, rounding(f64::from(f32::EPSILON), 108));
         let dw = winograd::grad_weight_on(arch, &g, &x, &geometry);
         close(&Array::from_buffer(w_shape.clone(), dw), &expected_dw, rounding(f64::from(f32::EPSILON), 4 * 11 * 13));
