@@ -687,7 +687,9 @@ fn c4_the_minimiser_is_the_score() {
 
     let best: Vec<f64> = x_t.chunks(2).flat_map(|x| score([x[0], x[1]]).map(|s| -sigma * s)).collect();
     let losses = |eps_theta: &[f64]| {
-        loss(&tensor(shape, eps_theta), &x0, &eps, &times, &schedule, Target::Eps, Weighting::Simple).per_sample
+        loss(&tensor(shape, eps_theta), &x0, &eps, &times, &schedule, Target::Eps, Weighting::Simple)
+            .per_sample
+            .to_f64()
     };
     let at_best = losses(&best);
     type Change = fn(&[f64]) -> [f64; 2];
@@ -768,7 +770,7 @@ fn c4_the_least_loss_is_not_zero() {
             let times = vec![t; n as usize];
             let x_t = q_sample(&x0, &eps, &Levels::at(&schedule, &times, DType::F64));
             let best = Exact { data: data.clone(), schedule: &schedule }.predict(&x_t, &times, &None);
-            let least = loss(&best, &x0, &eps, &times, &schedule, Target::Eps, Weighting::Simple).per_sample;
+            let least = loss(&best, &x0, &eps, &times, &schedule, Target::Eps, Weighting::Simple).per_sample.to_f64();
 
             let noised = data.noised(alpha, sigma);
             let points = x_t.to_f64();
@@ -799,9 +801,9 @@ fn c4_each_sample_has_its_own_time_and_loss() {
     for b in 0..3 {
         let one = |v: &[f64]| tensor([1, 1, 2, 2], &v[4 * b..4 * b + 4]);
         let alone = loss(&one(&said), &one(&x0), &one(&eps), &t[b..=b], &schedule, Target::V, weighting);
-        assert_close(all.per_sample[b], alone.mean.item(), 1e-14);
+        assert_close(all.per_sample.to_f64()[b], alone.mean.item(), 1e-14);
     }
-    assert_close(all.mean.item(), all.per_sample.iter().sum::<f64>() / 3.0, 1e-14);
+    assert_close(all.mean.item(), all.per_sample.to_f64().iter().sum::<f64>() / 3.0, 1e-14);
 }
 // ANCHOR_END: c4_each_sample_has_its_own_time_and_loss
 

@@ -114,7 +114,7 @@ fn primitives([b, c, h, w]: [usize; 4], stride: usize, padding: usize, dtype: DT
     k.add_assign(sum, &x, 2.0);
     k.lerp_assign(average, &x, 0.5);
     let step = AdamStep { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step: 1 };
-    k.adam(p, &x, first, second, step);
+    k.adam(p, &x, [first, second], None, step);
     all.extend(changed);
     for op in [Reduce::Sum, Reduce::Max] {
         all.extend([0..0, 0..1, 1..3, 0..4].map(|axes| k.reduce(op, &x, axes)));

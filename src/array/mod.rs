@@ -10,7 +10,7 @@ mod ledger;
 mod shape;
 
 pub use buffer::Buffer;
-pub use device::Device;
+pub use device::{Device, Remote};
 pub use dtype::{DType, Element};
 pub use ledger::{Ledger, is_planning};
 pub use shape::Shape;
@@ -28,11 +28,13 @@ pub struct Array {
     storage: Storage,
 }
 
-/// Where the numbers of an [`Array`] are. A second device adds a variant here.
+/// Where the numbers of an [`Array`] are.
 #[derive(Clone)]
 enum Storage {
     F32(Arc<Buffer<f32>>),
     F64(Arc<Buffer<f64>>),
+    /// On another device, f32.
+    Remote(Arc<dyn Remote>),
     /// Nowhere: memory is only counted (see [`Ledger`]).
     Planned(Arc<Planned>),
 }
@@ -65,6 +67,27 @@ impl Array {
         }
     }
 
+    /// An array on another device. `numbers` must be as many as the shape holds.
+    pub(crate) fn from_remote(shape: impl Into<Shape>, numbers: Arc<dyn Remote>) -> Array {
+        Array { shape: shape.into(), storage: Storage::Remote(numbers) }
+    }
+
+    /// What holds the numbers on another device; `None` if they are on the CPU or nowhere.
+    pub(crate) fn remote(&self) -> Option<&Arc<dyn Remote>> {
+        match &self.storage {
+            Storage::Remote(numbers) => Some(numbers),
+            _ => None,
+        }
+    }
+
+    /// Whether no other array shares the numbers, which are on another device: they may be changed in place.
+    pub(crate) fn owns_remote(&mut self) -> bool {
+        match &mut self.storage {
+            Storage::Remote(numbers) => Arc::get_mut(numbers).is_some(),
+            _ => false,
+        }
+    }
+
     /// An array without numbers, counted as one that the CPU kernels make. Panics outside of [`Ledger::plan`].
     #[track_caller]
     pub(crate) fn planned(shape: impl Into<Shape>, dtype: DType) -> Array {
@@ -92,6 +115,7 @@ impl Array {
         match &self.storage {
             Storage::F32(_) => DType::F32,
             Storage::F64(_) => DType::F64,
+            Storage::Remote(_) => DType::F32,
             Storage::Planned(planned) => planned.dtype(),
         }
     }
@@ -103,7 +127,10 @@ impl Array {
 
     /// The device that holds the numbers, or would hold them if there were any.
     pub fn device(&self) -> Device {
-        Device::Cpu
+        match &self.storage {
+            Storage::Remote(numbers) => numbers.device(),
+            _ => Device::Cpu,
+        }
     }
 
     /// How many numbers there are.
@@ -119,7 +146,8 @@ impl Array {
         Array { shape, storage: self.storage.clone() }
     }
 
-    /// The numbers, on the CPU. Panics if the dtype is not `T`, or if there are no numbers.
+    /// The numbers, which are on the CPU. Panics if the dtype is not `T`, if they are on another device (see
+    /// `Array::to`), or if there are none.
     #[track_caller]
     pub fn slice<T: Element>(&self) -> &[T] {
         let Some(values) = T::from_storage(&self.storage) else { self.refuse::<T>() };
@@ -130,6 +158,8 @@ impl Array {
     #[track_caller]
     fn refuse<T: Element>(&self) -> ! {
         assert!(!self.is_planned(), "array {} has no numbers: it was made to plan memory", self.shape);
+        let device = self.device();
+        assert!(device == Device::Cpu, "array {} is on {device}: move it with to(Device::Cpu) first", self.shape);
         panic!("expected {}, found {}", T::DTYPE, self.dtype())
     }
 
@@ -141,10 +171,10 @@ impl Array {
     }
 
     /// The numbers, to be changed in place. Copies them first if another array shares them. Panics if the dtype is not `T`,
-    /// or if there are no numbers.
+    /// if they are on another device, or if there are none.
     #[track_caller]
     pub fn make_mut<T: Element>(&mut self) -> &mut [T] {
-        if self.dtype() != T::DTYPE || self.is_planned() {
+        if self.dtype() != T::DTYPE || self.is_planned() || self.device() != Device::Cpu {
             self.refuse::<T>()
         }
         T::from_storage_mut(&mut self.storage).expect("the dtype has been compared")
@@ -154,6 +184,7 @@ impl Array {
     pub fn to_f64(&self) -> Vec<f64> {
         match &self.storage {
             Storage::Planned(planned) => planned.to_f64(),
+            Storage::Remote(numbers) => numbers.read().into_iter().map(f64::from).collect(),
             Storage::F32(b) => b.iter().map(|&v| f64::from(v)).collect(),
             Storage::F64(b) => b.to_vec(),
         }
@@ -163,12 +194,13 @@ impl Array {
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.storage {
             Storage::Planned(planned) => planned.to_f64().into_iter().map(|v| v as f32).collect(),
+            Storage::Remote(numbers) => numbers.read(),
             Storage::F32(b) => b.to_vec(),
             Storage::F64(b) => b.iter().map(|&v| v as f32).collect(),
         }
     }
 
-    /// This array as `dtype`; the array itself if it is that already.
+    /// This array as `dtype`; the array itself if it is that already, and otherwise one on the CPU.
     pub fn cast(&self, dtype: DType) -> Array {
         match (self.dtype(), dtype) {
             (a, b) if a == b => self.clone(),
@@ -183,6 +215,7 @@ impl Array {
         assert_eq!(self.numel(), 1, "item: {} does not hold exactly one number", self.shape);
         match &self.storage {
             Storage::Planned(planned) => planned.to_f64()[0],
+            Storage::Remote(numbers) => f64::from(numbers.read()[0]),
             Storage::F32(b) => f64::from(b[0]),
             Storage::F64(b) => b[0],
         }
@@ -193,6 +226,7 @@ impl Array {
         match &self.storage {
             Storage::F32(b) => b.iter().all(|v| v.is_finite()),
             Storage::F64(b) => b.iter().all(|v| v.is_finite()),
+            Storage::Remote(numbers) => numbers.read().iter().all(|v| v.is_finite()),
             Storage::Planned(_) => true,
         }
     }
@@ -203,6 +237,10 @@ impl Array {
             && match (&self.storage, &other.storage) {
                 (Storage::F32(a), Storage::F32(b)) => a.iter().zip(b.iter()).all(|(a, b)| a.to_bits() == b.to_bits()),
                 (Storage::F64(a), Storage::F64(b)) => a.iter().zip(b.iter()).all(|(a, b)| a.to_bits() == b.to_bits()),
+                (Storage::Planned(_), _) | (_, Storage::Planned(_)) => false,
+                (Storage::Remote(_), _) | (_, Storage::Remote(_)) if self.dtype() == other.dtype() => {
+                    self.to_f32().iter().zip(other.to_f32()).all(|(a, b)| a.to_bits() == b.to_bits())
+                }
                 _ => false,
             }
     }

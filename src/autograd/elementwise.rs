@@ -138,7 +138,7 @@ impl Tensor {
     #[track_caller]
     pub fn clamp(&self, low: f64, high: f64) -> Tensor {
         assert!(low <= high, "clamp: {low} > {high}");
-        self.maximum(&Tensor::scalar(low, self.dtype())).minimum(&Tensor::scalar(high, self.dtype()))
+        self.maximum(&self.constant_like([], &[low])).minimum(&self.constant_like([], &[high]))
     }
 }
 

@@ -25,7 +25,7 @@ impl Tensor {
         for (i, &class) in classes.iter().enumerate() {
             chosen[(i / rest * k + class as usize) * rest + i % rest] = -1.0 / classes.len() as f64;
         }
-        (&self.log_softmax(1) * &Tensor::from_f64(shape, &chosen, self.dtype())).sum_all()
+        (&self.log_softmax(1) * &self.constant_like(shape, &chosen)).sum_all()
     }
     // ANCHOR_END: cross_entropy
 }

@@ -58,6 +58,12 @@ impl Tensor {
         Tensor::constant(Array::from_f64(shape, values, dtype))
     }
 
+    /// A constant with the dtype and on the device of this tensor. Panics unless the number of values fits the shape.
+    #[track_caller]
+    pub fn constant_like(&self, shape: impl Into<Shape>, values: &[f64]) -> Tensor {
+        Tensor::from_f64(shape, values, self.dtype()).to(self.device())
+    }
+
     /// A constant without axes.
     pub fn scalar(value: f64, dtype: DType) -> Tensor {
         Tensor::from_f64([], &[value], dtype)

@@ -2,7 +2,6 @@
 
 use super::Tensor;
 use super::graph::op;
-use crate::array::Array;
 
 impl Tensor {
     // ANCHOR: upsample_nearest
@@ -49,8 +48,8 @@ impl Tensor {
             "resize_bilinear: {} to {height} x {width} has an empty side",
             self.shape()
         );
-        let rows = Tensor::constant(Array::from_f64([height, h], &linear_weights(h, height), self.dtype()));
-        let columns = Tensor::constant(Array::from_f64([width, w], &linear_weights(w, width), self.dtype()));
+        let rows = self.constant_like([height, h], &linear_weights(h, height));
+        let columns = self.constant_like([width, w], &linear_weights(w, width));
         rows.matmul(self).matmul_t(&columns, false, true)
     }
 
@@ -62,8 +61,8 @@ impl Tensor {
         if height.is_multiple_of(h) && height / h * w == width {
             return self.upsample_nearest(height / h);
         }
-        let rows = Tensor::constant(Array::from_f64([height, h], &nearest_weights(h, height), self.dtype()));
-        let columns = Tensor::constant(Array::from_f64([width, w], &nearest_weights(w, width), self.dtype()));
+        let rows = self.constant_like([height, h], &nearest_weights(h, height));
+        let columns = self.constant_like([width, w], &nearest_weights(w, width));
         rows.matmul(self).matmul_t(&columns, false, true)
     }
 }

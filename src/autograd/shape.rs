@@ -2,7 +2,7 @@
 
 use super::Tensor;
 use super::graph::op;
-use crate::array::{Array, Shape};
+use crate::array::{Array, Device, Shape};
 use std::ops::Range;
 
 impl Tensor {
@@ -11,6 +11,17 @@ impl Tensor {
     pub fn reshape(&self, shape: impl Into<Shape>) -> Tensor {
         let old = self.shape().clone();
         op("reshape", self.value.reshape(shape)).grad(self, move |g| g.reshape(old)).done()
+    }
+
+    /// The same numbers on another device; the gradient goes back to this one. Panics if a GPU was not opened, or if it is to
+    /// take numbers that are not f32.
+    #[track_caller]
+    pub fn to(&self, device: Device) -> Tensor {
+        let here = self.device();
+        if here == device {
+            return self.clone();
+        }
+        op("to", self.value.to(device)).grad(self, move |g| g.to(here)).done()
     }
 
     /// Axes in another order: axis i of the result is axis `order[i]`. The gradient goes back by the inverse order.

@@ -1,7 +1,7 @@
 //! From prompts to images.
 
 use super::{SamplingConfig, StageConfig};
-use crate::array::DType;
+use crate::array::{DType, Device};
 use crate::autograd::Tensor;
 use crate::diffusion::{
     ClassifierFree, DiscreteSchedule, Guided, Images, SampleError, Sampler, Sampling, Schedule, Step,
@@ -110,6 +110,13 @@ impl TextToImage {
         TextToImage { unet: self.unet.recomputing(recompute), ..self }
     }
 
+    /// The same model, computing on `device`. Panics if it is a GPU that was not opened.
+    #[track_caller]
+    pub fn on(self, device: Device) -> TextToImage {
+        self.parameters.move_to(device);
+        self
+    }
+
     /// What the model was made from.
     pub fn config(&self) -> &StageConfig {
         &self.config
@@ -149,7 +156,7 @@ impl TextToImage {
         Ok(Some(Condition::new(batch.tokens, batch.mask)))
     }
 
-    /// Draws `count` images for every prompt: [prompts * count, C, H, W] in [-1, 1], prompt by prompt. `progress` is
+    /// Draws `count` images for every prompt: [prompts * count, C, H, W] in [-1, 1] on the CPU, prompt by prompt. `progress` is
     /// called at every step of every batch of images.
     pub fn sample(
         &self,
@@ -184,7 +191,12 @@ impl TextToImage {
                 let [c, h, w] = self.config.image;
                 Tensor::from_f64([0, c, h, w], &[], DType::F32)
             }
-            _ => crate::autograd::concat(&batches.iter().collect::<Vec<_>>(), 0),
+            _ => {
+                let images = crate::autograd::concat(&batches.iter().collect::<Vec<_>>(), 0);
+                let on_cpu = images.to(Device::Cpu);
+                images.array().kernels().check().map_err(SampleError::from)?;
+                on_cpu
+            }
         })
     }
 }

@@ -48,9 +48,9 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: &EvalArgs) -> Result {
-    args.common.prepare()?;
+    let device = args.common.prepare()?;
     let found = model::find(&args.model)?;
-    let model = found.text_to_image()?;
+    let model = found.text_to_image()?.on(device);
     let judge = model::find(&args.classifier)?;
     let classifier = Classifier::from_weights(&judge.weights).map_err(|e| Failure(format!("{}: {e}", judge.origin)))?;
     let name = DatasetName::Mnist;

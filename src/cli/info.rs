@@ -4,6 +4,7 @@ use super::train::load;
 use super::{Common, Result, fail, model, print};
 use clap::Args;
 use imagen::cascade::bundled;
+use imagen::kernels::gpu;
 use imagen::train::{MemoryPlan, RunConfig};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -88,11 +89,34 @@ fn overview() -> Result<Value> {
             }),
         );
     }
-    Ok(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "devices": { "cpu": format!("{} threads on {}", rayon::current_num_threads(), std::env::consts::ARCH) },
-        "bundled models": models,
-    }))
+    Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "devices": devices(), "bundled models": models }))
+}
+
+/// The CPU, and every GPU by the name that --device takes.
+fn devices() -> Value {
+    let mut devices = serde_json::Map::new();
+    let cpu = format!("{} threads on {}", rayon::current_num_threads(), std::env::consts::ARCH);
+    devices.insert("cpu".into(), cpu.into());
+    for adapter in gpu::adapters() {
+        let megabytes = |bytes: u64| format!("{} MB", bytes / 1_000_000);
+        let mut entry = json!({
+            "name": adapter.name,
+            "kind": adapter.kind,
+            "backend": adapter.backend,
+            "driver": adapter.driver,
+            "memory": adapter.memory_bytes.map_or_else(|| "unknown".into(), megabytes),
+            "largest array": megabytes(adapter.largest_array_bytes),
+            "shared memory of a workgroup": format!("{} bytes", adapter.shared_memory_bytes),
+            "threads of a workgroup": adapter.workgroup_threads,
+            "threads in step": format!("{} to {}", adapter.subgroup_threads.0, adapter.subgroup_threads.1),
+            "features": adapter.features.join(", "),
+        });
+        if let Some(lacks) = adapter.lacks {
+            entry["cannot be used"] = lacks.into();
+        }
+        devices.insert(format!("gpu:{}", adapter.number), entry);
+    }
+    devices.into()
 }
 
 fn describe(name: &str) -> Result<Value> {

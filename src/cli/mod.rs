@@ -14,6 +14,7 @@ mod train;
 
 use clap::{Args, Parser, Subcommand};
 use imagen::array::Device;
+use imagen::kernels::gpu;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -43,8 +44,9 @@ enum Command {
 /// Flags that every command has.
 #[derive(Args, Clone)]
 struct Common {
-    /// Where to compute: cpu, gpu or auto (a GPU if there is one this version can use, else the CPU)
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    /// Where to compute: cpu, gpu, gpu:1 (by its number in `imagen info`), or auto (a GPU if there is one that is not made
+    /// of software, else the CPU)
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
     device: DeviceChoice,
     /// CPU threads to use [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -57,11 +59,22 @@ struct Common {
     quiet: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum DeviceChoice {
     Auto,
     Cpu,
-    Gpu,
+    /// Any, or the one of this number.
+    Gpu(Option<u32>),
+}
+
+fn parse_device(text: &str) -> std::result::Result<DeviceChoice, String> {
+    match (text, text.strip_prefix("gpu:").map(str::parse)) {
+        ("auto", _) => Ok(DeviceChoice::Auto),
+        ("cpu", _) => Ok(DeviceChoice::Cpu),
+        ("gpu", _) => Ok(DeviceChoice::Gpu(None)),
+        (_, Some(Ok(number))) => Ok(DeviceChoice::Gpu(Some(number))),
+        _ => Err("it must be cpu, gpu, auto, or gpu: and a number, such as gpu:1".to_string()),
+    }
 }
 
 /// What a command ends with, or the message it fails with.
@@ -101,10 +114,24 @@ impl Common {
         // The calling thread computes too: handing every kernel over to another thread would cost two switches each.
         let threads = self.threads.map_or(0, usize::from);
         rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
-        match self.device {
-            DeviceChoice::Cpu | DeviceChoice::Auto => Ok(Device::Cpu),
-            DeviceChoice::Gpu => fail("this version computes on the CPU only; use --device cpu or leave the flag out"),
-        }
+        Ok(match self.device {
+            DeviceChoice::Cpu => Device::Cpu,
+            DeviceChoice::Auto => match gpu::real() {
+                // Nobody asked for this one: if it does not work, the CPU does.
+                Some(adapter) => gpu::open(adapter.number).unwrap_or(Device::Cpu),
+                None => Device::Cpu,
+            },
+            DeviceChoice::Gpu(Some(number)) => gpu::open(number)?,
+            // One made of software is better than none, if a GPU was asked for.
+            DeviceChoice::Gpu(None) => match gpu::real() {
+                Some(adapter) => gpu::open(adapter.number)?,
+                None => {
+                    let device = gpu::open(0)?;
+                    note("this GPU is made of software and slower than --device cpu");
+                    device
+                }
+            },
+        })
     }
 }
 

@@ -94,9 +94,9 @@ enum Target {
 }
 
 pub fn run(args: &SampleArgs) -> Result {
-    args.common.prepare()?;
+    let device = args.common.prepare()?;
     let found = model::find(&args.model)?;
-    let model = found.text_to_image()?;
+    let model = found.text_to_image()?.on(device);
     let request = request(args, &model, &found.digest)?;
     let target = target(args, &request)?;
 

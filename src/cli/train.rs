@@ -41,20 +41,20 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: &TrainArgs) -> Result {
-    args.common.prepare()?;
+    let device = args.common.prepare()?;
     let config = RunConfig::read(&args.config, &args.overrides)?;
     let name = args.config.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
     let folder = RunFolder::new(args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name)));
     let data = Arc::new(load(config.data())?);
     let task: Box<dyn Task> = match config.clone() {
-        RunConfig::Diffusion(run) => Box::new(DiffusionTask::new(run, data.clone())?),
-        RunConfig::Classifier(run) => Box::new(ClassifierTask::new(run, data.clone())?),
+        RunConfig::Diffusion(run) => Box::new(DiffusionTask::new(run, data.clone())?.on(device)),
+        RunConfig::Classifier(run) => Box::new(ClassifierTask::new(run, data.clone())?.on(device)),
     };
     let mut trainer = Trainer::new(&*task, &config, folder.clone(), args.resume)?;
     let steps = config.train().steps;
     let mut display = Display::new(trainer.step(), steps, args.common.quiet);
     display.note(&format!(
-        "{}: {} parameters, step {} of {steps}",
+        "{}: {} parameters on {device}, step {} of {steps}",
         folder.path().display(),
         task.parameters().count(),
         trainer.step()

@@ -1,7 +1,7 @@
 //! The forward process: an image turns into noise (A1, A2, A3).
 
 use super::Schedule;
-use crate::array::DType;
+use crate::array::{DType, Device};
 use crate::autograd::Tensor;
 
 // ANCHOR: transition
@@ -65,6 +65,11 @@ impl Levels {
         Levels { alpha: per_sample(&|t| schedule.alpha(t)), sigma: per_sample(&|t| schedule.sigma(t)) }
     }
     // ANCHOR_END: levels_at
+
+    /// The same levels on `device`.
+    pub fn to(self, device: Device) -> Levels {
+        Levels { alpha: self.alpha.to(device), sigma: self.sigma.to(device) }
+    }
 }
 
 // ANCHOR: q_sample

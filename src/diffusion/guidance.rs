@@ -1,6 +1,7 @@
 //! Models as the mathematics sees them, and guidance: pushing a sample further towards its condition (E1, E2).
 
 use super::Levels;
+use crate::array::Device;
 use crate::autograd::Tensor;
 
 /// A model: (x_t, t, condition) -> prediction of the noise, the image or v, as its `Target` says.
@@ -10,6 +11,11 @@ pub trait Denoiser {
 
     /// The prediction, [B, C, H, W] like `x_t`; `t` has one time in (0, 1] for each sample.
     fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Self::Condition) -> Tensor;
+
+    /// Where the model computes: what it is given is moved there.
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
 }
 
 impl<D: Denoiser + ?Sized> Denoiser for &D {
@@ -17,6 +23,10 @@ impl<D: Denoiser + ?Sized> Denoiser for &D {
 
     fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Self::Condition) -> Tensor {
         (**self).predict(x_t, t, condition)
+    }
+
+    fn device(&self) -> Device {
+        (**self).device()
     }
 }
 
@@ -56,6 +66,10 @@ where
             0.0 => without(),
             w => &(&with() * w) + &(&without() * (1.0 - w)),
         }
+    }
+
+    fn device(&self) -> Device {
+        self.denoiser.device()
     }
 }
 

@@ -8,8 +8,8 @@ use crate::autograd::Tensor;
 pub struct Loss {
     /// The mean over the batch, a scalar with history: what is differentiated.
     pub mean: Tensor,
-    /// The weighted loss of every sample, `[B]` numbers: which noise levels are hard.
-    pub per_sample: Vec<f64>,
+    /// The weighted loss of every sample, `[B]`, without history: which noise levels are hard.
+    pub per_sample: Tensor,
 }
 
 /// L = mean over samples of w(t) mean over pixels of (target - prediction)^2. (C4, C5) DDPM eq. 14.
@@ -36,10 +36,10 @@ pub fn loss(
     assert_eq!(eps.shape(), x0.shape(), "diffusion loss: noise and image differ in shape");
     assert!(t.iter().all(|&t| t > 0.0), "diffusion loss: a time is 0, where there is no noise to learn from");
 
-    let wanted = target.of(x0, eps, &Levels::at(schedule, t, x0.dtype()));
+    let wanted = target.of(x0, eps, &Levels::at(schedule, t, x0.dtype()).to(x0.device()));
     let weights: Vec<f64> = t.iter().map(|&t| weighting.weight(target, schedule.log_snr(t).exp())).collect();
-    let weights = Tensor::from_f64([batch], &weights, x0.dtype());
+    let weights = x0.constant_like([batch], &weights);
     let per_sample = &(&wanted - prediction).square().mean(&[1, 2, 3], false) * &weights;
-    Loss { mean: per_sample.mean_all(), per_sample: per_sample.to_f64() }
+    Loss { mean: per_sample.mean_all(), per_sample: per_sample.detach() }
 }
 // ANCHOR_END: loss

@@ -187,7 +187,7 @@ impl Denoiser for Exact<'_> {
             let noised = data.noised(self.schedule.alpha(t), sigma);
             eps.extend(x.chunks(data.dimension()).flat_map(|x| noised.score(x)).map(|score| -sigma * score));
         }
-        Tensor::from_f64(x_t.shape(), &eps, x_t.dtype())
+        x_t.constant_like(x_t.shape(), &eps)
     }
     // ANCHOR_END: predict
 }

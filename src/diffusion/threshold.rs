@@ -42,7 +42,7 @@ impl Threshold {
                 // dividing first makes the clipping the same for all samples: clip(x, -s, s) / s = clip(x / s, -1, 1)
                 let mut shape = vec![1; x0.shape().len()];
                 shape[0] = batch;
-                ((x0 / &Tensor::from_f64(shape, &s, x0.dtype())).clamp(-1.0, 1.0), s)
+                ((x0 / &x0.constant_like(shape, &s)).clamp(-1.0, 1.0), s)
             }
         }
     }

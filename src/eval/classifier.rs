@@ -1,9 +1,9 @@
 //! A small convolutional classifier: the judge that says which class an image shows, and whose features Fréchet
 //! distances are measured on.
 
-use crate::array::{Array, DType};
+use crate::array::{Array, DType, Device};
 use crate::autograd::{Tensor, no_grad};
-use crate::nn::{Conv2d, GroupNorm, Init, Linear, Weights, WeightsError};
+use crate::nn::{Conv2d, GroupNorm, Init, Linear, Parameters, Weights, WeightsError};
 use serde::{Deserialize, Serialize};
 
 /// The sizes of a [`Classifier`].
@@ -71,6 +71,7 @@ pub struct Classifier {
     layers: Vec<(Conv2d, GroupNorm)>,
     features: Linear,
     logits: Linear,
+    parameters: Parameters,
 }
 
 impl Classifier {
@@ -92,7 +93,7 @@ impl Classifier {
         }
         let features = Linear::new(&init.scope("features"), inputs * size * size, config.features);
         let logits = Linear::new(&init.scope("logits"), config.features, config.classes);
-        Ok(Classifier { config, layers, features, logits })
+        Ok(Classifier { config, layers, features, logits, parameters: init.parameters() })
     }
 
     /// The classifier of weights that carry their config as the metadata entry "classifier".
@@ -110,6 +111,13 @@ impl Classifier {
         Ok(model)
     }
 
+    /// The same network, computing on `device`. Panics if it is a GPU that was not opened.
+    #[track_caller]
+    pub fn on(self, device: Device) -> Classifier {
+        self.parameters.move_to(device);
+        self
+    }
+
     /// Images [B, C, H, W] in [-1, 1] to (features [B, features], the likeliest class of each image), without history.
     #[track_caller]
     pub fn classify(&self, images: &Tensor) -> (Array, Vec<usize>) {
@@ -124,11 +132,11 @@ impl Classifier {
         &self.config
     }
 
-    /// Images [B, C, H, W] in [-1, 1] to (features [B, features], logits [B, classes]). Panics if the images have
-    /// another size than the network was made for.
+    /// Images [B, C, H, W] in [-1, 1], on any device, to (features [B, features], logits [B, classes]) on the network's.
+    /// Panics if the images have another size than the network was made for.
     #[track_caller]
     pub fn forward(&self, images: &Tensor) -> (Tensor, Tensor) {
-        let mut h = images.clone();
+        let mut h = images.to(self.layers[0].0.device());
         for (conv, norm) in &self.layers {
             h = norm.forward(&conv.forward(&h)).silu();
         }

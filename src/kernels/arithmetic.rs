@@ -1,13 +1,27 @@
 //! Arithmetic on arrays without history, so that gradients read as formulas.
 
 use super::{Binary, Kernels, Reduce, of};
-use crate::array::{Array, Shape};
+use crate::array::{Array, Device, Shape};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 impl Array {
     /// The kernels of the device that holds this array.
     pub fn kernels(&self) -> &'static dyn Kernels {
         of(self.device())
+    }
+
+    /// The same numbers on `device`; the array itself if they are there already. Copying to a GPU waits for nothing, copying
+    /// from one waits until they have been computed. Panics if a GPU is to take numbers that are not f32, or was not opened.
+    #[track_caller]
+    pub fn to(&self, device: Device) -> Array {
+        if self.device() == device || self.is_planned() {
+            return self.clone();
+        }
+        match (self.device(), device) {
+            (Device::Cpu, _) => of(device).receive(self),
+            (_, Device::Cpu) => Array::from_vec(self.shape(), self.to_f32()),
+            (_, other) => self.to(Device::Cpu).to(other),
+        }
     }
 
     /// y = f(a, b), element by element. Panics unless dtypes are equal and shapes broadcast.

@@ -8,13 +8,17 @@
 //! All operands of one call have the same dtype and device; shapes have been checked by the caller.
 
 mod arithmetic;
+mod attention;
 pub mod cpu;
+mod device_error;
 mod elementwise;
 mod exp;
+pub mod gpu;
 mod plan;
 pub mod profile;
 
 pub(crate) use arithmetic::runs;
+pub use device_error::DeviceError;
 pub use elementwise::{Binary, Unary};
 
 use crate::array::{Array, DType, Device, Shape, is_planning};
@@ -68,6 +72,15 @@ pub struct AdamStep {
 // ANCHOR: some_primitives
 /// What a device must be able to compute. Shapes are written [outer, .., inner].
 pub trait Kernels: Send + Sync {
+    /// Whether all that was asked for could be computed. A device that has failed computes nothing more, and its arrays read as
+    /// NaN: ask before numbers that were read are handed on.
+    fn check(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// A copy of an array of the CPU on this device. Panics if the device does not compute in its dtype.
+    fn receive(&self, x: &Array) -> Array;
+
     /// `shape` filled with `value`.
     fn fill(&self, shape: &Shape, dtype: DType, value: f64) -> Array;
 
@@ -170,6 +183,25 @@ pub trait Kernels: Send + Sync {
     /// Gradient of [`Kernels::log_softmax`] from its result y: g - exp(y) sum(g) over the last axis.
     fn log_softmax_grad(&self, y: &Array, g: &Array) -> Array;
 
+    /// softmax(scale q k' + bias) v for q [.., n, d], k [.., m, d], v [.., m, e], bias broadcasting to [.., n, m]: y [.., n, e],
+    /// and what [`Kernels::attention_grad`] needs of how it came about: here the weights [.., n, m].
+    fn attention(&self, q: &Array, k: &Array, v: &Array, bias: Option<&Array>, scale: f64) -> (Array, Array) {
+        attention::attention(self, q, k, v, bias, scale)
+    }
+
+    /// Gradients of [`Kernels::attention`] with respect to q, k and v, not summed over what was broadcast, from the two
+    /// arrays it returned.
+    fn attention_grad(
+        &self,
+        g: &Array,
+        qkv: [&Array; 3],
+        _bias: Option<&Array>,
+        [_y, saved]: [&Array; 2],
+        scale: f64,
+    ) -> [Array; 3] {
+        attention::attention_grad(self, g, qkv, saved, scale)
+    }
+
     /// Rows of a table: table [n, d], result [rows.len(), d]. Panics if a row does not exist.
     fn gather_rows(&self, table: &Array, rows: &[u32]) -> Array;
 
@@ -182,15 +214,34 @@ pub trait Kernels: Send + Sync {
     /// Sums over blocks of `factor` x `factor`, which divides H and W: the adjoint of [`Kernels::upsample_nearest`].
     fn sum_pool(&self, x: &Array, factor: usize) -> Array;
 
-    /// One step of Adam, in place on the parameter and its two moments.
-    fn adam(&self, parameter: &mut Array, grad: &Array, first: &mut Array, second: &mut Array, step: AdamStep);
+    /// The Euclidean norm of all arrays as one vector, a scalar.
+    fn norm(&self, arrays: &[&Array]) -> Array;
+
+    /// x times max_norm / (norm + eps), if that is below 1 and the scalar `norm` is finite; x as it is otherwise, to the bit.
+    fn shorten(&self, x: &mut Array, norm: &Array, max_norm: f64, eps: f64);
+
+    /// One step of Adam, in place on the parameter and its two moments; then, if there is one, a step of the parameter's
+    /// moving average with the weight beside it, as [`Kernels::lerp_assign`].
+    fn adam(
+        &self,
+        parameter: &mut Array,
+        grad: &Array,
+        moments: [&mut Array; 2],
+        average: Option<(&mut Array, f64)>,
+        step: AdamStep,
+    );
 }
 
 /// The kernels of a device; within [`Ledger::plan`](crate::array::Ledger::plan), those that compute nothing.
+///
+/// Panics if the device is a GPU that was not opened.
+#[track_caller]
 pub fn of(device: Device) -> &'static dyn Kernels {
     match device {
-        Device::Cpu if is_planning() => &plan::Plan,
-        Device::Cpu if profile::is_on() => &profile::Timed,
+        _ if is_planning() => &plan::Plan,
+        Device::Cpu if profile::is_on() => profile::timed(device),
         Device::Cpu => &cpu::Cpu,
+        Device::Gpu(_) if profile::is_on() => profile::timed(device),
+        Device::Gpu(_) => gpu::gpu(device),
     }
 }

@@ -28,6 +28,10 @@ fn matrix(x: &Shape, transposed: bool) -> (Shape, usize, usize) {
 }
 
 impl Kernels for Plan {
+    fn receive(&self, x: &Array) -> Array {
+        x.clone()
+    }
+
     fn fill(&self, shape: &Shape, dtype: DType, _: f64) -> Array {
         Array::planned(shape, dtype)
     }
@@ -167,8 +171,24 @@ impl Kernels for Plan {
         Array::planned([b, c, h / factor, w / factor], x.dtype())
     }
 
-    fn adam(&self, parameter: &mut Array, _: &Array, first: &mut Array, second: &mut Array, _: AdamStep) {
-        for array in [parameter, first, second] {
+    fn norm(&self, _: &[&Array]) -> Array {
+        Array::planned([], DType::F64)
+    }
+
+    fn shorten(&self, x: &mut Array, _: &Array, _: f64, _: f64) {
+        // as if they were too long: that takes memory, and may happen at any step
+        *x = like(x);
+    }
+
+    fn adam(
+        &self,
+        parameter: &mut Array,
+        _: &Array,
+        [first, second]: [&mut Array; 2],
+        average: Option<(&mut Array, f64)>,
+        _: AdamStep,
+    ) {
+        for array in [parameter, first, second].into_iter().chain(average.map(|average| average.0)) {
             array.plan_mut();
         }
     }

@@ -3,13 +3,14 @@
 //! [`start`] puts a [`Kernels`] between its users and the device that times each call and passes it on; [`stop`] takes it
 //! away and tells what it saw. Without [`start`] nothing is in between.
 
-use super::{AdamStep, Binary, ConvShape, Kernels, Reduce, Unary, cpu};
-use crate::array::{Array, DType, Shape};
+use super::gpu::{Gpu, gpu};
+use super::{AdamStep, Binary, ConvShape, DeviceError, Kernels, Reduce, Unary, cpu};
+use crate::array::{Array, DType, Device, Shape};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 static ON: AtomicBool = AtomicBool::new(false);
@@ -45,12 +46,21 @@ pub fn start() {
 /// Ends it, and tells what was seen.
 pub fn stop() -> Profile {
     ON.store(false, Ordering::Relaxed);
-    let mut rows: Vec<(String, Cost)> = std::mem::take(&mut *seen())
-        .into_iter()
-        .map(|((name, detail), cost)| (if detail.is_empty() { name.into() } else { format!("{name} {detail}") }, cost))
-        .collect();
+    let mut rows: Vec<(String, Cost)> =
+        std::mem::take(&mut *seen()).into_iter().map(|((name, detail), cost)| (label(name, &detail), cost)).collect();
+    for timed in std::mem::take(&mut *gpus()).into_values() {
+        let nanoseconds = timed.gpu.map(Gpu::stop_timing).unwrap_or_default();
+        for (label, cost) in &mut rows {
+            cost.time += Duration::from_nanos(nanoseconds.get(label).map_or(0, |&ns| ns as u64));
+        }
+    }
     rows.sort_by_key(|row| std::cmp::Reverse(row.1.time));
     Profile { rows }
+}
+
+/// What a row is called.
+fn label(name: &str, detail: &str) -> String {
+    if detail.is_empty() { name.into() } else { format!("{name} {detail}") }
 }
 
 /// Whether primitives are timed.
@@ -58,9 +68,9 @@ pub(super) fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
-fn seen() -> std::sync::MutexGuard<'static, BTreeMap<(&'static str, String), Cost>> {
+fn seen() -> MutexGuard<'static, BTreeMap<(&'static str, String), Cost>> {
     // a panic elsewhere leaves whole numbers behind
-    SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Profile {
@@ -102,55 +112,80 @@ impl fmt::Display for Profile {
 }
 
 /// The device in between.
-pub(super) struct Timed;
+struct Timed {
+    inner: &'static dyn Kernels,
+    /// The GPU whose own clock is read: its kernels are not done when a call returns.
+    gpu: Option<&'static Gpu>,
+}
 
-/// What is timed; a second device would be chosen here.
-const DEVICE: cpu::Cpu = cpu::Cpu;
+/// The kernels of `device`, each timed.
+pub(super) fn timed(device: Device) -> &'static dyn Kernels {
+    static CPU: Timed = Timed { inner: &cpu::Cpu, gpu: None };
+    let Device::Gpu(number) = device else { return &CPU };
+    let mut gpus = gpus();
+    *gpus.entry(number).or_insert_with(|| {
+        let gpu = gpu(device);
+        // Asked for by device from anywhere, like the GPU itself: it stays for as long as the program runs.
+        Box::leak(Box::new(Timed { inner: gpu, gpu: gpu.start_timing().then_some(gpu) }))
+    })
+}
+
+/// The GPUs that are timed, by their number.
+fn gpus() -> MutexGuard<'static, BTreeMap<u32, &'static Timed>> {
+    static GPUS: Mutex<BTreeMap<u32, &'static Timed>> = Mutex::new(BTreeMap::new());
+    GPUS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn bytes(x: &Array) -> f64 {
     (x.numel() * x.dtype().size()) as f64
 }
 
 /// Times `work` on `operands`. `cost` tells of its result the operations that it took, and the bytes that were written.
-fn timed<R>(
-    name: &'static str,
-    detail: String,
-    operands: &[&Array],
-    work: impl FnOnce() -> R,
-    cost: impl FnOnce(&R) -> (f64, f64),
-) -> R {
-    let start = Instant::now();
-    let result = work();
-    let time = start.elapsed();
-    let (flops, written) = cost(&result);
-    let read: f64 = operands.iter().map(|x| bytes(x)).sum();
-    let mut seen = seen();
-    let sum = seen.entry((name, detail)).or_default();
-    sum.calls += 1;
-    sum.time += time;
-    sum.flops += flops;
-    sum.bytes += read + written;
-    result
-}
+impl Timed {
+    fn timed<R>(
+        &self,
+        name: &'static str,
+        detail: String,
+        operands: &[&Array],
+        work: impl FnOnce() -> R,
+        cost: impl FnOnce(&R) -> (f64, f64),
+    ) -> R {
+        if let Some(gpu) = self.gpu {
+            gpu.label(label(name, &detail));
+        }
+        let start = Instant::now();
+        let result = work();
+        let time = if self.gpu.is_some() { Duration::ZERO } else { start.elapsed() };
+        let (flops, written) = cost(&result);
+        let read: f64 = operands.iter().map(|x| bytes(x)).sum();
+        let mut seen = seen();
+        let sum = seen.entry((name, detail)).or_default();
+        sum.calls += 1;
+        sum.time += time;
+        sum.flops += flops;
+        sum.bytes += read + written;
+        result
+    }
 
-/// A primitive with one result and one operation for each of its numbers.
-fn simple(name: &'static str, operands: &[&Array], work: impl FnOnce() -> Array) -> Array {
-    timed(name, String::new(), operands, work, |y| (y.numel() as f64, bytes(y)))
-}
+    /// A primitive with one result and one operation for each of its numbers.
+    fn simple(&self, name: &'static str, operands: &[&Array], work: impl FnOnce() -> Array) -> Array {
+        self.timed(name, String::new(), operands, work, |y| (y.numel() as f64, bytes(y)))
+    }
 
-/// A primitive with one operation for each number of its operand, of which the result has fewer.
-fn summing(name: &'static str, x: &Array, work: impl FnOnce() -> Array) -> Array {
-    timed(name, String::new(), &[x], work, |y| (x.numel() as f64, bytes(y)))
-}
+    /// A primitive with one operation for each number of its operand, of which the result has fewer.
+    fn summing(&self, name: &'static str, x: &Array, work: impl FnOnce() -> Array) -> Array {
+        self.timed(name, String::new(), &[x], work, |y| (x.numel() as f64, bytes(y)))
+    }
 
-/// A primitive that copies as much as its result holds.
-fn copying(name: &'static str, work: impl FnOnce() -> Array) -> Array {
-    timed(name, String::new(), &[], work, |y| (0.0, 2.0 * bytes(y)))
-}
+    /// A primitive that copies as much as its result holds.
+    fn copying(&self, name: &'static str, work: impl FnOnce() -> Array) -> Array {
+        self.timed(name, String::new(), &[], work, |y| (0.0, 2.0 * bytes(y)))
+    }
 
-/// A primitive that reads and writes `size` bytes in place, and reads x.
-fn in_place(name: &'static str, size: f64, x: &Array, work: impl FnOnce()) {
-    timed(name, String::new(), &[x], work, |()| (x.numel() as f64, 2.0 * size));
+    /// A primitive that reads and writes `size` bytes in place, and reads x.
+    fn in_place(&self, name: &'static str, size: f64, x: &Array, work: impl FnOnce()) {
+        self.timed(name, String::new(), &[x], work, |()| (x.numel() as f64, 2.0 * size));
+    }
 }
 
 /// (flops, detail) of a convolution from x [B, C, H, W] by a weight [O, C, kh, kw].
@@ -163,32 +198,40 @@ fn convolution(x: &[usize], weight: &[usize], conv: ConvShape) -> (f64, String) 
 }
 
 impl Kernels for Timed {
+    fn check(&self) -> Result<(), DeviceError> {
+        self.inner.check()
+    }
+
+    fn receive(&self, x: &Array) -> Array {
+        self.copying("receive", || self.inner.receive(x))
+    }
+
     fn fill(&self, shape: &Shape, dtype: DType, value: f64) -> Array {
-        simple("fill", &[], || DEVICE.fill(shape, dtype, value))
+        self.simple("fill", &[], || self.inner.fill(shape, dtype, value))
     }
 
     fn unary(&self, op: Unary, x: &Array) -> Array {
-        simple(op.name(), &[x], || DEVICE.unary(op, x))
+        self.simple(op.name(), &[x], || self.inner.unary(op, x))
     }
 
     fn unary_grad(&self, op: Unary, x: &Array, g: &Array) -> Array {
-        simple("unary_grad", &[x, g], || DEVICE.unary_grad(op, x, g))
+        self.simple("unary_grad", &[x, g], || self.inner.unary_grad(op, x, g))
     }
 
     fn affine(&self, x: &Array, scale: f64, shift: f64) -> Array {
-        simple("affine", &[x], || DEVICE.affine(x, scale, shift))
+        self.simple("affine", &[x], || self.inner.affine(x, scale, shift))
     }
 
     fn binary(&self, op: Binary, a: &Array, b: &Array) -> Array {
-        simple(op.name(), &[a, b], || DEVICE.binary(op, a, b))
+        self.simple(op.name(), &[a, b], || self.inner.binary(op, a, b))
     }
 
     fn add_assign(&self, acc: &mut Array, x: &Array, scale: f64) {
-        in_place("add_assign", bytes(acc), x, || DEVICE.add_assign(acc, x, scale));
+        self.in_place("add_assign", bytes(acc), x, || self.inner.add_assign(acc, x, scale));
     }
 
     fn lerp_assign(&self, acc: &mut Array, x: &Array, weight: f64) {
-        in_place("lerp_assign", bytes(acc), x, || DEVICE.lerp_assign(acc, x, weight));
+        self.in_place("lerp_assign", bytes(acc), x, || self.inner.lerp_assign(acc, x, weight));
     }
 
     fn reduce(&self, op: Reduce, x: &Array, axes: Range<usize>) -> Array {
@@ -196,27 +239,27 @@ impl Kernels for Timed {
             Reduce::Sum => "sum",
             Reduce::Max => "max",
         };
-        summing(name, x, || DEVICE.reduce(op, x, axes))
+        self.summing(name, x, || self.inner.reduce(op, x, axes))
     }
 
     fn broadcast_to(&self, x: &Array, shape: &Shape) -> Array {
-        copying("broadcast_to", || DEVICE.broadcast_to(x, shape))
+        self.copying("broadcast_to", || self.inner.broadcast_to(x, shape))
     }
 
     fn permute(&self, x: &Array, order: &[usize]) -> Array {
-        copying("permute", || DEVICE.permute(x, order))
+        self.copying("permute", || self.inner.permute(x, order))
     }
 
     fn slice(&self, x: &Array, axis: usize, range: Range<usize>) -> Array {
-        copying("slice", || DEVICE.slice(x, axis, range))
+        self.copying("slice", || self.inner.slice(x, axis, range))
     }
 
     fn unslice(&self, x: &Array, axis: usize, start: usize, size: usize) -> Array {
-        copying("unslice", || DEVICE.unslice(x, axis, start, size))
+        self.copying("unslice", || self.inner.unslice(x, axis, start, size))
     }
 
     fn concat(&self, parts: &[&Array], axis: usize) -> Array {
-        copying("concat", || DEVICE.concat(parts, axis))
+        self.copying("concat", || self.inner.concat(parts, axis))
     }
 
     fn matmul(&self, a: &Array, b: &Array, transpose_a: bool, transpose_b: bool) -> Array {
@@ -224,30 +267,32 @@ impl Kernels for Timed {
         let k = a.shape()[if transpose_a { a_rank - 2 } else { a_rank - 1 }];
         let m = b.shape()[if transpose_b { b_rank - 2 } else { b_rank - 1 }];
         let n = a.shape()[if transpose_a { a_rank - 1 } else { a_rank - 2 }];
-        let work = || DEVICE.matmul(a, b, transpose_a, transpose_b);
-        timed("matmul", format!("[{n}, {k}] [{k}, {m}]"), &[a, b], work, |y| (2.0 * (y.numel() * k) as f64, bytes(y)))
+        let work = || self.inner.matmul(a, b, transpose_a, transpose_b);
+        self.timed("matmul", format!("[{n}, {k}] [{k}, {m}]"), &[a, b], work, |y| {
+            (2.0 * (y.numel() * k) as f64, bytes(y))
+        })
     }
 
     fn conv2d(&self, x: &Array, weight: &Array, bias: Option<&Array>, conv: ConvShape) -> Array {
         let (flops, detail) = convolution(x.shape(), weight.shape(), conv);
-        timed("conv2d", detail, &[x, weight], || DEVICE.conv2d(x, weight, bias, conv), |y| (flops, bytes(y)))
+        self.timed("conv2d", detail, &[x, weight], || self.inner.conv2d(x, weight, bias, conv), |y| (flops, bytes(y)))
     }
 
     fn conv2d_grad_input(&self, g: &Array, weight: &Array, x_shape: &Shape, conv: ConvShape) -> Array {
         let (flops, detail) = convolution(x_shape, weight.shape(), conv);
-        let work = || DEVICE.conv2d_grad_input(g, weight, x_shape, conv);
-        timed("conv2d_grad_input", detail, &[g, weight], work, |y| (flops, bytes(y)))
+        let work = || self.inner.conv2d_grad_input(g, weight, x_shape, conv);
+        self.timed("conv2d_grad_input", detail, &[g, weight], work, |y| (flops, bytes(y)))
     }
 
     fn conv2d_grad_weight(&self, g: &Array, x: &Array, weight_shape: &Shape, conv: ConvShape) -> Array {
         let (flops, detail) = convolution(x.shape(), weight_shape, conv);
-        let work = || DEVICE.conv2d_grad_weight(g, x, weight_shape, conv);
-        timed("conv2d_grad_weight", detail, &[g, x], work, |y| (flops, bytes(y)))
+        let work = || self.inner.conv2d_grad_weight(g, x, weight_shape, conv);
+        self.timed("conv2d_grad_weight", detail, &[g, x], work, |y| (flops, bytes(y)))
     }
 
     fn group_norm(&self, x: &Array, weight: &Array, bias: &Array, groups: usize, eps: f64) -> (Array, Array, Array) {
-        let work = || DEVICE.group_norm(x, weight, bias, groups, eps);
-        timed("group_norm", String::new(), &[x], work, |y| (x.numel() as f64, bytes(&y.0)))
+        let work = || self.inner.group_norm(x, weight, bias, groups, eps);
+        self.timed("group_norm", String::new(), &[x], work, |y| (x.numel() as f64, bytes(&y.0)))
     }
 
     fn group_norm_grad(
@@ -258,8 +303,8 @@ impl Kernels for Timed {
         mean: &Array,
         inv_std: &Array,
     ) -> (Array, Array, Array) {
-        let work = || DEVICE.group_norm_grad(g, x, weight, mean, inv_std);
-        timed("group_norm_grad", String::new(), &[g, x], work, |y| (x.numel() as f64, bytes(&y.0)))
+        let work = || self.inner.group_norm_grad(g, x, weight, mean, inv_std);
+        self.timed("group_norm_grad", String::new(), &[g, x], work, |y| (x.numel() as f64, bytes(&y.0)))
     }
 
     fn group_norm_silu(
@@ -270,8 +315,8 @@ impl Kernels for Timed {
         groups: usize,
         eps: f64,
     ) -> (Array, Array, Array) {
-        let work = || DEVICE.group_norm_silu(x, weight, bias, groups, eps);
-        timed("group_norm_silu", String::new(), &[x], work, |y| (x.numel() as f64, bytes(&y.0)))
+        let work = || self.inner.group_norm_silu(x, weight, bias, groups, eps);
+        self.timed("group_norm_silu", String::new(), &[x], work, |y| (x.numel() as f64, bytes(&y.0)))
     }
 
     fn group_norm_silu_grad(
@@ -283,44 +328,95 @@ impl Kernels for Timed {
         mean: &Array,
         inv_std: &Array,
     ) -> (Array, Array, Array) {
-        let work = || DEVICE.group_norm_silu_grad(g, x, weight, bias, mean, inv_std);
-        timed("group_norm_silu_grad", String::new(), &[g, x], work, |y| (x.numel() as f64, bytes(&y.0)))
+        let work = || self.inner.group_norm_silu_grad(g, x, weight, bias, mean, inv_std);
+        self.timed("group_norm_silu_grad", String::new(), &[g, x], work, |y| (x.numel() as f64, bytes(&y.0)))
     }
 
     fn softmax(&self, x: &Array) -> Array {
-        simple("softmax", &[x], || DEVICE.softmax(x))
+        self.simple("softmax", &[x], || self.inner.softmax(x))
     }
 
     fn softmax_grad(&self, y: &Array, g: &Array) -> Array {
-        simple("softmax_grad", &[y, g], || DEVICE.softmax_grad(y, g))
+        self.simple("softmax_grad", &[y, g], || self.inner.softmax_grad(y, g))
     }
 
     fn log_softmax(&self, x: &Array) -> Array {
-        simple("log_softmax", &[x], || DEVICE.log_softmax(x))
+        self.simple("log_softmax", &[x], || self.inner.log_softmax(x))
     }
 
     fn log_softmax_grad(&self, y: &Array, g: &Array) -> Array {
-        simple("log_softmax_grad", &[y, g], || DEVICE.log_softmax_grad(y, g))
+        self.simple("log_softmax_grad", &[y, g], || self.inner.log_softmax_grad(y, g))
     }
 
     fn gather_rows(&self, table: &Array, rows: &[u32]) -> Array {
-        copying("gather_rows", || DEVICE.gather_rows(table, rows))
+        self.copying("gather_rows", || self.inner.gather_rows(table, rows))
     }
 
     fn scatter_add_rows(&self, g: &Array, rows: &[u32], n: usize) -> Array {
-        simple("scatter_add_rows", &[g], || DEVICE.scatter_add_rows(g, rows, n))
+        self.simple("scatter_add_rows", &[g], || self.inner.scatter_add_rows(g, rows, n))
     }
 
     fn upsample_nearest(&self, x: &Array, factor: usize) -> Array {
-        copying("upsample_nearest", || DEVICE.upsample_nearest(x, factor))
+        self.copying("upsample_nearest", || self.inner.upsample_nearest(x, factor))
     }
 
     fn sum_pool(&self, x: &Array, factor: usize) -> Array {
-        summing("sum_pool", x, || DEVICE.sum_pool(x, factor))
+        self.summing("sum_pool", x, || self.inner.sum_pool(x, factor))
     }
 
-    fn adam(&self, parameter: &mut Array, grad: &Array, first: &mut Array, second: &mut Array, step: AdamStep) {
-        let size = bytes(parameter) + bytes(first) + bytes(second);
-        in_place("adam", size, grad, || DEVICE.adam(parameter, grad, first, second, step));
+    fn attention(&self, q: &Array, k: &Array, v: &Array, bias: Option<&Array>, scale: f64) -> (Array, Array) {
+        if self.gpu.is_none() {
+            // Made of other primitives, which are timed one by one.
+            return super::attention::attention(self, q, k, v, bias, scale);
+        }
+        let work = || self.inner.attention(q, k, v, bias, scale);
+        self.timed("attention", String::new(), &[q, k, v], work, |y| (attention_flops(q, k, v), bytes(&y.0)))
     }
+
+    fn attention_grad(
+        &self,
+        g: &Array,
+        [q, k, v]: [&Array; 3],
+        bias: Option<&Array>,
+        made: [&Array; 2],
+        scale: f64,
+    ) -> [Array; 3] {
+        if self.gpu.is_none() {
+            return super::attention::attention_grad(self, g, [q, k, v], made[1], scale);
+        }
+        let work = || self.inner.attention_grad(g, [q, k, v], bias, made, scale);
+        let cost = |d: &[Array; 3]| (2.0 * attention_flops(q, k, v), d.iter().map(bytes).sum());
+        self.timed("attention_grad", String::new(), &[g, q, k, v, made[0]], work, cost)
+    }
+
+    fn norm(&self, arrays: &[&Array]) -> Array {
+        let numbers: f64 = arrays.iter().map(|x| x.numel() as f64).sum();
+        self.timed("norm", String::new(), arrays, || self.inner.norm(arrays), |_| (2.0 * numbers, 0.0))
+    }
+
+    fn shorten(&self, x: &mut Array, norm: &Array, max_norm: f64, eps: f64) {
+        let n = x.numel() as f64;
+        let cost = |_: &()| (n, 8.0 * n);
+        self.timed("shorten", String::new(), &[], || self.inner.shorten(x, norm, max_norm, eps), cost)
+    }
+
+    fn adam(
+        &self,
+        parameter: &mut Array,
+        grad: &Array,
+        moments: [&mut Array; 2],
+        average: Option<(&mut Array, f64)>,
+        step: AdamStep,
+    ) {
+        let arrays = if average.is_some() { 4.0 } else { 3.0 };
+        let size = arrays * bytes(parameter);
+        self.in_place("adam", size, grad, || self.inner.adam(parameter, grad, moments, average, step));
+    }
+}
+
+/// Of the two products of attention.
+fn attention_flops(q: &Array, k: &Array, v: &Array) -> f64 {
+    let m = k.shape()[k.shape().len() - 2];
+    let e = v.shape()[v.shape().len() - 1];
+    2.0 * (q.numel() * m + q.numel() / q.shape().last().map_or(1, |&d| d.max(1)) * m * e) as f64
 }

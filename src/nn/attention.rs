@@ -38,7 +38,9 @@ impl Attention {
     /// infinity for padding. Panics if there is a text and the layer was made without one.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, text: Option<(&Tensor, &Tensor)>) -> Tensor {
-        self.forward_with_weights(x, text).0
+        let (q, keys, values, bias) = self.project(x, text);
+        let seen = q.attention(&keys, &values, bias.as_ref(), self.scale(x));
+        self.joined(x, &seen)
     }
 
     // ANCHOR: attention_forward
@@ -46,11 +48,19 @@ impl Attention {
     /// every token.
     #[track_caller]
     pub fn forward_with_weights(&self, x: &Tensor, text: Option<(&Tensor, &Tensor)>) -> (Tensor, Tensor) {
+        let (q, keys, values, bias) = self.project(x, text);
+        let weights = q.attention_weights(&keys, bias.as_ref(), self.scale(x));
+        (self.joined(x, &weights.matmul(&values)), weights)
+    }
+
+    /// Queries [B, heads, H W, d], keys and values [B, heads, H W + N, d], and the bias that hides padding.
+    #[track_caller]
+    fn project(&self, x: &Tensor, text: Option<(&Tensor, &Tensor)>) -> (Tensor, Tensor, Tensor, Option<Tensor>) {
         let [b, c, h, w] = x.shape().dims("attention");
         let (n, d) = (h * w, c / self.heads);
         let qkv = self.qkv.forward(&self.norm.forward(x)).reshape([b, 3 * self.heads, d, n]).transpose();
         let parts = qkv.split(1, &[self.heads; 3]);
-        let (q, mut keys, mut values) = (&parts[0], parts[1].clone(), parts[2].clone());
+        let (q, mut keys, mut values) = (parts[0].clone(), parts[1].clone(), parts[2].clone());
         let mut bias = None;
         if let Some((tokens, hidden)) = text {
             let layer = self.text_kv.as_ref().unwrap_or_else(|| panic!("attention: this layer was made without text"));
@@ -63,9 +73,17 @@ impl Attention {
             values = concat(&[&values, &kv[1]], 2);
             bias = Some(hidden.pad(-1, n, 0));
         }
-        let weights = q.attention_weights(&keys, bias.as_ref(), 1.0 / (d as f64).sqrt());
-        let seen = weights.matmul(&values);
-        (x + &self.out.forward(&seen.transpose().reshape([b, c, h, w])), weights)
+        (q, keys, values, bias)
+    }
+
+    /// 1 / sqrt(d)
+    fn scale(&self, x: &Tensor) -> f64 {
+        1.0 / ((x.shape()[1] / self.heads) as f64).sqrt()
+    }
+
+    /// What the pixels of x have seen [B, heads, H W, d], added to them.
+    fn joined(&self, x: &Tensor, seen: &Tensor) -> Tensor {
+        x + &self.out.forward(&seen.transpose().reshape(x.shape()))
     }
     // ANCHOR_END: attention_forward
 }

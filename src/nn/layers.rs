@@ -1,6 +1,7 @@
 //! Layers with parameters: thin, the mathematics is in `autograd`.
 
 use super::{Fill, Init, Param};
+use crate::array::Device;
 use crate::autograd::Tensor;
 
 /// x W' + b.
@@ -89,6 +90,11 @@ impl Conv2d {
             stride,
             padding,
         }
+    }
+
+    /// Where its parameters are.
+    pub fn device(&self) -> Device {
+        self.weight.tensor().device()
     }
 
     /// [B, inputs, H, W] to [B, outputs, H', W']. Panics if the channels do not fit.

@@ -96,9 +96,17 @@ impl Parameters {
         weights.check_names(self.0.iter().map(|p| (p.name(), p.shape())))?;
         for param in &self.0 {
             let value = &weights.tensors[param.name()];
-            param.update(|p| *p = value.cast(p.dtype()));
+            param.update(|p| *p = value.cast(p.dtype()).to(p.device()));
         }
         Ok(())
+    }
+
+    /// Moves every value to `device`, where the model computes from then on. Panics if a GPU was not opened.
+    #[track_caller]
+    pub fn move_to(&self, device: Device) {
+        for param in &self.0 {
+            param.update(|p| *p = p.to(device));
+        }
     }
 
     /// Exchanges every value with the one in `others`, by name. Panics if a name is missing there or a shape differs.

@@ -1,6 +1,6 @@
 //! Weights as safetensors files: named arrays with metadata.
 
-use crate::array::{Array, DType, Shape};
+use crate::array::{Array, DType, Device, Shape};
 use crate::files::{self, FileError};
 use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -134,6 +134,7 @@ fn words<const N: usize, T>(data: &[u8], word: impl Fn([u8; N]) -> T) -> Vec<T> 
 }
 
 fn encode(array: &Array, half: bool) -> (Dtype, Vec<u8>) {
+    let array = &array.to(Device::Cpu);
     match array.dtype() {
         DType::F64 => (Dtype::F64, array.slice::<f64>().iter().flat_map(|v| v.to_le_bytes()).collect()),
         DType::F32 if half && fits_half(array.slice()) => {

@@ -76,7 +76,7 @@ impl Optimizer for Adafactor {
                 let mut values = p.to_f64();
                 let scale = if self.multiply_by_parameter_scale { rms(&values).max(MIN_PARAMETER_SCALE) } else { 1.0 };
                 values.iter_mut().zip(&u).for_each(|(p, u)| *p -= lr * scale * u);
-                *p = Array::from_f64(p.shape(), &values, p.dtype());
+                *p = Array::from_f64(p.shape(), &values, p.dtype()).to(p.device());
             });
         }
     }
@@ -148,7 +148,7 @@ fn squares(g: &[f64], eps: f64) -> Vec<f64> {
 /// Moves `average` towards `values`: average = beta2 average + (1 - beta2) values. Returns it.
 fn moved(average: &mut Array, beta2: f64, values: &[f64]) -> Vec<f64> {
     let next: Vec<f64> = average.to_f64().iter().zip(values).map(|(a, v)| beta2 * a + (1.0 - beta2) * v).collect();
-    *average = Array::from_f64(average.shape(), &next, average.dtype());
+    *average = Array::from_f64(average.shape(), &next, average.dtype()).to(average.device());
     // As stored, not as computed: a resumed run sees only what was stored.
     average.to_f64()
 }

@@ -1,7 +1,7 @@
 //! Adam, and AdamW.
 
 use super::slots::{self, Slots};
-use super::{Optimizer, OptimizerError, reached};
+use super::{Ema, Optimizer, OptimizerError};
 use crate::array::Array;
 use crate::autograd::Gradients;
 use crate::kernels::AdamStep;
@@ -38,16 +38,35 @@ impl Adam {
     }
 }
 
-impl Optimizer for Adam {
-    fn step(&mut self, parameters: &Parameters, gradients: &Gradients, lr: f64) {
+impl Adam {
+    /// A step, and one of the averages if there are any, in one pass over memory.
+    fn pass(&mut self, parameters: &Parameters, gradients: &Gradients, lr: f64, mut ema: Option<&mut Ema>) {
         self.steps += 1;
         let [beta1, beta2] = self.betas;
         let step = AdamStep { lr, beta1, beta2, eps: self.eps, weight_decay: self.weight_decay, step: self.steps };
-        for (param, grad) in reached(parameters, gradients) {
-            let first = self.first.of(param.name(), grad.shape(), grad);
-            let second = self.second.of(param.name(), grad.shape(), grad);
-            param.update(|p| grad.kernels().adam(p, grad, first, second, step));
+        let weight = ema.as_deref_mut().map(|ema| ema.begin_update(parameters));
+        for param in parameters.iter() {
+            let average = ema.as_deref_mut().map(|ema| ema.average_of(param.name())).zip(weight);
+            // No tensor may be held while the parameter is updated: the update would copy instead of working in place.
+            let grad = gradients.get(&param.tensor());
+            if let Some(grad) = grad {
+                let first = self.first.of(param.name(), grad.shape(), grad);
+                let second = self.second.of(param.name(), grad.shape(), grad);
+                param.update(|p| grad.kernels().adam(p, grad, [first, second], average, step));
+            } else if let Some((average, weight)) = average {
+                average.kernels().lerp_assign(average, param.tensor().array(), weight);
+            }
         }
+    }
+}
+
+impl Optimizer for Adam {
+    fn step(&mut self, parameters: &Parameters, gradients: &Gradients, lr: f64) {
+        self.pass(parameters, gradients, lr, None);
+    }
+
+    fn step_averaged(&mut self, parameters: &Parameters, gradients: &Gradients, lr: f64, ema: &mut Ema) {
+        self.pass(parameters, gradients, lr, Some(ema));
     }
 
     fn steps(&self) -> u64 {

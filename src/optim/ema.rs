@@ -34,15 +34,26 @@ impl Ema {
     /// Moves the average towards the present weights, in place. Panics if they are of another model.
     #[track_caller]
     pub fn update(&mut self, parameters: &Parameters) {
-        self.assert_fits(parameters);
-        self.updates += 1;
-        let weight = 1.0 - self.decay_at(self.updates);
+        let weight = self.begin_update(parameters);
         for param in parameters.iter() {
-            let average = self.values.get_mut(param.name()).expect("names have been checked");
+            let average = self.average_of(param.name());
             average.kernels().lerp_assign(average, param.tensor().array(), weight);
         }
     }
     // ANCHOR_END: ema_update
+
+    /// Counts an update, and says how far it moves the averages towards the weights. Panics if they are of another model.
+    #[track_caller]
+    pub(super) fn begin_update(&mut self, parameters: &Parameters) -> f64 {
+        self.assert_fits(parameters);
+        self.updates += 1;
+        1.0 - self.decay_at(self.updates)
+    }
+
+    /// The average of one parameter.
+    pub(super) fn average_of(&mut self, name: &str) -> &mut Array {
+        self.values.get_mut(name).expect("names have been checked")
+    }
 
     /// How many updates have been made.
     pub fn updates(&self) -> u64 {
@@ -59,7 +70,7 @@ impl Ema {
     pub fn load(&mut self, weights: &Weights, updates: u64) -> Result<(), WeightsError> {
         weights.check_names(self.values.iter().map(|(name, value)| (name.as_str(), value.shape().clone())))?;
         for (name, value) in &mut self.values {
-            *value = weights.tensors[name].cast(value.dtype());
+            *value = weights.tensors[name].cast(value.dtype()).to(value.device());
         }
         self.updates = updates;
         Ok(())

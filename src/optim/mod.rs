@@ -31,6 +31,12 @@ pub trait Optimizer: Send {
     /// by its own. Panics if a loaded state does not fit a parameter.
     fn step(&mut self, parameters: &Parameters, gradients: &Gradients, lr: f64);
 
+    /// [`Optimizer::step`] and then [`Ema::update`]: the same numbers, to the bit, in fewer passes over memory if the optimizer can.
+    fn step_averaged(&mut self, parameters: &Parameters, gradients: &Gradients, lr: f64, ema: &mut Ema) {
+        self.step(parameters, gradients, lr);
+        ema.update(parameters);
+    }
+
     /// How many steps have been made.
     fn steps(&self) -> u64;
 

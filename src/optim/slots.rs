@@ -27,6 +27,10 @@ impl Slots {
             Entry::Occupied(entry) => {
                 let array = entry.into_mut();
                 assert_fits(self.prefix, name, array, shape, dtype);
+                if array.device() != like.device() {
+                    // as it was loaded
+                    *array = array.to(like.device());
+                }
                 array
             }
         }

@@ -1,7 +1,7 @@
 //! Training a classifier of images.
 
 use super::{ClassifierRun, RunConfig, Task, TrainError};
-use crate::array::{Array, DType};
+use crate::array::{Array, DType, Device};
 use crate::autograd::Tensor;
 use crate::data::{Batches, Dataset, Images};
 use crate::eval::Classifier;
@@ -45,6 +45,13 @@ impl ClassifierTask {
         let model = Classifier::new(config.classifier.clone(), &init).map_err(|e| TrainError::Setup(e.to_string()))?;
         let batches = Batches::new(data.train.len(), config.train.batch, config.seed);
         Ok(ClassifierTask { digest: data.digest(), parameters: init.parameters(), model, batches, config, data })
+    }
+
+    /// The same task, computing on `device`. Panics if it is a GPU that was not opened.
+    #[track_caller]
+    pub fn on(self, device: Device) -> ClassifierTask {
+        self.parameters.move_to(device);
+        self
     }
 
     /// Share of `images` whose class is recognised.

@@ -1,11 +1,11 @@
 //! Training a text-to-image diffusion model.
 
 use super::{DiffusionRun, RunConfig, Task, TrainError};
-use crate::array::Array;
+use crate::array::{Array, Device};
 use crate::autograd::Tensor;
 use crate::cascade::{Request, TextToImage};
 use crate::data::{Batches, Captions, Dataset, Split};
-use crate::diffusion::{Levels, loss, q_sample};
+use crate::diffusion::{Denoiser, Levels, loss, q_sample};
 use crate::nn::Parameters;
 use crate::picture::{Layout, Picture, Text, grid};
 use crate::random::{Purpose, normal, stream};
@@ -40,6 +40,14 @@ impl DiffusionTask {
     }
 }
 
+impl DiffusionTask {
+    /// The same task, computing on `device`. Panics if it is a GPU that was not opened.
+    #[track_caller]
+    pub fn on(self, device: Device) -> DiffusionTask {
+        DiffusionTask { model: self.model.on(device), ..self }
+    }
+}
+
 impl Task for DiffusionTask {
     fn parameters(&self) -> &Parameters {
         self.model.parameters()
@@ -52,7 +60,8 @@ impl Task for DiffusionTask {
         let (seed, images) = (self.config.seed, &self.data.train);
         let indices = self.batches.indices(step);
         let shape = [indices.len(), images.channels, images.height, images.width];
-        let x0 = Tensor::constant(Array::from_vec(shape, images.batch_f32(&indices)));
+        let device = self.model.unet().device();
+        let x0 = Tensor::constant(Array::from_vec(shape, images.batch_f32(&indices))).to(device);
         let (mut t, mut eps, mut keep, mut captions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (i, &example) in indices.iter().enumerate() {
             let i = i as u64;
@@ -62,9 +71,9 @@ impl Task for DiffusionTask {
             keep.push(stream(seed, Purpose::Drop, step, i).random::<f64>() >= self.config.diffusion.drop_text);
             captions.push(self.captions.pick(seed, step, i, usize::from(images.labels[example])));
         }
-        let eps = Tensor::from_f64(shape, &eps, x0.dtype());
+        let eps = x0.constant_like(shape, &eps);
         let schedule = self.model.schedule();
-        let x_t = q_sample(&x0, &eps, &Levels::at(schedule, &t, x0.dtype()));
+        let x_t = q_sample(&x0, &eps, &Levels::at(schedule, &t, x0.dtype()).to(device));
         let condition = self.model.encode(&captions).map_err(|e| TrainError::Setup(e.to_string()))?;
         let condition = condition.map(|c| c.with_dropped(keep));
         let prediction = self.model.unet().forward(&x_t, &t, condition.as_ref());

@@ -1,9 +1,10 @@
 //! The training loop.
 
 use super::{Checkpoint, CheckpointError, Metrics, Pending, Record, RunConfig, RunFolder, TrainConfig, Training};
-use crate::array::Array;
+use crate::array::{Array, Device};
 use crate::autograd::Tensor;
 use crate::files::{self, FileError};
+use crate::kernels::DeviceError;
 use crate::nn::{Parameters, Weights, WeightsError};
 use crate::optim::{Ema, Optimizer, OptimizerError, clip};
 use crate::picture::{Picture, PictureError, Text};
@@ -95,6 +96,9 @@ pub enum TrainError {
     /// Weights could not be written or read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The device has failed.
+    #[error("{0}; the last checkpoint is untouched, and --resume continues from it")]
+    Device(#[from] DeviceError),
     /// A picture could not be written.
     #[error(transparent)]
     Picture(#[from] PictureError),
@@ -128,7 +132,28 @@ pub(super) struct Learner<'a> {
     ema: Ema,
     step: u64,
     pending: Pending,
+    /// Steps whose loss has not been looked at.
+    unread: Vec<Unread>,
+    /// The last one that has been.
+    last: Read,
 }
+
+/// Loss and gradient norm of a step, which the device may still be computing.
+struct Unread {
+    step: u64,
+    loss: Array,
+    grad_norm: Array,
+}
+
+/// Loss and gradient norm before clipping.
+#[derive(Clone, Copy, Default)]
+struct Read {
+    loss: f64,
+    grad_norm: f64,
+}
+
+/// The most steps that a GPU is left to itself. Reading a loss waits for the GPU, which has nothing to do meanwhile.
+const UNREAD_STEPS: usize = 16;
 
 /// A run: a task being learnt, and the folder it is written to.
 pub struct Trainer<'a> {
@@ -143,28 +168,51 @@ impl<'a> Learner<'a> {
     pub(super) fn new(task: &'a dyn Task, config: &'a RunConfig) -> Result<Learner<'a>, TrainError> {
         let optimizer = config.optimizer().build()?;
         let ema = Ema::new(task.parameters(), config.train().ema, true)?;
-        Ok(Learner { task, config, optimizer, ema, step: 0, pending: Pending::default() })
+        let (pending, unread) = (Pending::default(), Vec::new());
+        Ok(Learner { task, config, optimizer, ema, step: 0, pending, unread, last: Read::default() })
     }
 
-    /// One step: (loss, gradient norm before clipping, learning rate).
+    /// One step; returns its learning rate.
     // ANCHOR: train_step
-    fn train_step(&mut self, train: &TrainConfig) -> Result<(f64, f64, f64), TrainError> {
+    fn train_step(&mut self, train: &TrainConfig) -> Result<f64, TrainError> {
         let parameters = self.task.parameters();
         let loss = self.task.loss(self.step)?;
-        let value = loss.item();
-        self.check_finite("loss", value, self.step)?;
         let mut gradients = loss.backward();
         let grad_norm = clip(&mut gradients, parameters, train.clip);
-        self.check_finite("gradient norm", grad_norm, self.step)?;
+        let at_once = !loss.device().is_asynchronous();
+        self.unread.push(Unread { step: self.step, loss: loss.into_array(), grad_norm });
+        if at_once || self.unread.len() == UNREAD_STEPS {
+            self.read()?;
+        }
         let lr = self.config.learning_rate().at(self.step);
-        self.optimizer.step(parameters, &gradients, lr);
-        self.ema.update(parameters);
+        self.optimizer.step_averaged(parameters, &gradients, lr, &mut self.ema);
         self.step += 1;
-        self.pending.sum += value;
-        self.pending.count += 1;
-        Ok((value, grad_norm, lr))
+        Ok(lr)
     }
     // ANCHOR_END: train_step
+
+    /// Looks at the losses and gradient norms of all steps so far.
+    fn read(&mut self) -> Result<(), TrainError> {
+        for Unread { step, loss, grad_norm } in std::mem::take(&mut self.unread) {
+            let read = Read { loss: loss.item(), grad_norm: grad_norm.item() };
+            // A device that has failed reads as NaN, which would be taken for a bad step.
+            loss.kernels().check()?;
+            self.check_finite("loss", read.loss, step)?;
+            self.check_finite("gradient norm", read.grad_norm, step)?;
+            self.pending.sum += read.loss;
+            self.pending.count += 1;
+            self.last = read;
+        }
+        Ok(())
+    }
+
+    /// An error if the device has failed.
+    fn check_device(&self) -> Result<(), TrainError> {
+        match self.task.parameters().iter().next() {
+            Some(param) => Ok(param.tensor().array().kernels().check()?),
+            None => Ok(()),
+        }
+    }
 
     fn check_finite(&self, what: &str, value: f64, step: u64) -> Result<(), TrainError> {
         if value.is_finite() {
@@ -182,6 +230,7 @@ impl<'a> Learner<'a> {
     fn look(&mut self) -> Result<(Option<(Picture, Text)>, Option<(&'static str, f64)>), TrainError> {
         let task = self.task;
         let (preview, score) = self.ema.swapped(task.parameters(), || (task.preview(), task.score()));
+        self.check_device()?;
         Ok((preview?, score?))
     }
 }
@@ -196,7 +245,8 @@ impl Training for Learner<'_> {
     }
 
     fn step(&mut self) -> Result<(), TrainError> {
-        self.train_step(self.config.train()).map(|_| ())
+        self.train_step(self.config.train())?;
+        self.read()
     }
 
     fn evaluate(&mut self) -> Result<(), TrainError> {
@@ -248,22 +298,28 @@ impl<'a> Trainer<'a> {
         let train = self.learner.config.train().clone();
         let mut meter = Meter::start();
         while self.learner.step < train.steps {
-            let (loss, grad_norm, lr) = self.learner.train_step(&train)?;
+            let lr = self.learner.train_step(&train)?;
             meter.images += train.batch;
-            report(Progress::Step(self.learner.step, loss, meter.rate()));
+            // On a GPU the loss is that of the last step that was looked at.
+            report(Progress::Step(self.learner.step, self.learner.last.loss, meter.rate()));
 
             let stopping = stop.load(Ordering::Relaxed);
             let last = self.learner.step == train.steps;
             let looks = last || self.learner.step.is_multiple_of(train.sample_every);
             let saves = last || stopping || self.learner.step.is_multiple_of(train.checkpoint_every);
+            let logs = last || self.learner.step.is_multiple_of(train.log_every);
+            if looks || saves || logs {
+                self.learner.read()?;
+            }
             if looks || saves {
                 self.check_weights()?;
             }
             self.seconds += meter.lap();
             // Also when stopping: the resumed run begins after this step and would never do it.
             let score = if looks { self.look(report)? } else { None };
-            if last || score.is_some() || self.learner.step.is_multiple_of(train.log_every) {
+            if logs || score.is_some() {
                 let Pending { sum, count } = std::mem::take(&mut self.learner.pending);
+                let grad_norm = self.learner.last.grad_norm;
                 let (step, loss, images_per_second) = (self.learner.step, sum / count as f64, meter.rate());
                 let seconds = self.seconds;
                 self.metrics.add(Record { step, loss, grad_norm, lr, images_per_second, seconds, score })?;
@@ -291,6 +347,7 @@ impl<'a> Trainer<'a> {
         let Some((name, tensor)) = weights.into_iter().find(|(_, tensor)| !tensor.array().is_finite()) else {
             return Ok(());
         };
+        self.learner.check_device()?;
         let value = tensor.to_f64().into_iter().find(|v| !v.is_finite()).unwrap_or(f64::NAN);
         self.learner.check_finite(&format!("weight {name}"), value, self.learner.step - 1)
     }
@@ -319,18 +376,21 @@ impl<'a> Trainer<'a> {
             step: self.learner.step,
             seconds: self.seconds,
             pending: self.learner.pending,
-            model: self.learner.task.parameters().values(),
-            ema: self.learner.ema.values().clone(),
-            optimizer: self.learner.optimizer.state(),
+            model: on_cpu(self.learner.task.parameters().values()),
+            ema: on_cpu(self.learner.ema.values().clone()),
+            optimizer: on_cpu(self.learner.optimizer.state()),
             metadata: self.metadata(),
         };
+        // Before anything is written: what was read from a device that had failed is NaN.
+        self.learner.check_device()?;
         checkpoint.write(&self.folder.checkpoints(), keep)?;
         Ok(())
     }
 
     /// Writes the averaged weights as the finished model, f16.
     fn finish(&self) -> Result<(), TrainError> {
-        let tensors: BTreeMap<String, Array> = self.learner.ema.values().clone();
+        let tensors = on_cpu(self.learner.ema.values().clone());
+        self.learner.check_device()?;
         Weights { tensors, metadata: self.metadata() }.write(&self.folder.model(), true)?;
         Ok(())
     }
@@ -340,6 +400,10 @@ impl<'a> Trainer<'a> {
         metadata.insert("step".to_string(), self.learner.step.to_string());
         metadata
     }
+}
+
+fn on_cpu(arrays: BTreeMap<String, Array>) -> BTreeMap<String, Array> {
+    arrays.into_iter().map(|(name, array)| (name, array.to(Device::Cpu))).collect()
 }
 
 /// The checkpoint to continue from; none if the run starts from the beginning. An error if it must not start at all.

@@ -1,7 +1,7 @@
 //! What the network is told besides the image: the time and the text.
 
 use super::TextConfig;
-use crate::array::{Array, DType};
+use crate::array::Array;
 use crate::autograd::Tensor;
 use crate::nn::{Fill, Init, LayerNorm, Linear, Param, sinusoidal};
 
@@ -73,10 +73,10 @@ impl TimeEmbedding {
     }
 
     // ANCHOR: time_embedding
-    /// Times in [0, 1] to [B, dim].
-    pub(super) fn forward(&self, t: &[f64], dtype: DType) -> Tensor {
+    /// Times in [0, 1] to [B, dim], in the dtype and on the device of `like`.
+    pub(super) fn forward(&self, t: &[f64], like: &Tensor) -> Tensor {
         let steps: Vec<f64> = t.iter().map(|t| t * STEPS).collect();
-        let waves = sinusoidal(&steps, self.features, dtype);
+        let waves = sinusoidal(&steps, self.features, like.dtype()).to(like.device());
         self.second.forward(&self.first.forward(&waves).silu())
     }
     // ANCHOR_END: time_embedding
@@ -108,11 +108,10 @@ impl TextInput {
     #[track_caller]
     pub(super) fn forward(&self, condition: Option<&Condition>, b: usize) -> (Tensor, Tensor, Tensor) {
         let null = self.null.tensor();
-        let dtype = null.dtype();
         let (tokens, mask) = match condition {
             None => {
                 let tokens = null.reshape([1, 1, self.dim]).broadcast_to([b, 1, self.dim]);
-                (tokens, Tensor::from_f64([b, 1], &vec![1.0; b], dtype))
+                (tokens, null.constant_like([b, 1], &vec![1.0; b]))
             }
             Some(condition) => self.replace_dropped(condition, b),
         };
@@ -133,16 +132,15 @@ impl TextInput {
         let [_, n, d] = condition.tokens.shape().dims("condition tokens");
         assert_eq!(d, self.dim, "unet: the text has {d} features a token, the network was made for {}", self.dim);
         let null = self.null.tensor();
-        let dtype = null.dtype();
         let kept: Vec<f64> = condition.keep.iter().map(|&k| f64::from(u8::from(k))).collect();
         let mut mask = condition.mask.to_f64();
         for (row, _) in mask.chunks_mut(n).zip(&condition.keep).filter(|(_, keep)| !**keep) {
             row.fill(0.0);
             row[0] = 1.0;
         }
-        let tokens = self.norm.forward(&Tensor::constant(condition.tokens.cast(dtype)));
-        let kept = Tensor::from_f64([b, 1, 1], &kept, dtype);
+        let tokens = self.norm.forward(&Tensor::constant(condition.tokens.cast(null.dtype()).to(null.device())));
+        let kept = null.constant_like([b, 1, 1], &kept);
         let tokens = &(&tokens * &kept) + &(&null * &kept.affine(-1.0, 1.0));
-        (tokens, Tensor::from_f64([b, n], &mask, dtype))
+        (tokens, null.constant_like([b, n], &mask))
     }
 }

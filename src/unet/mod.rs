@@ -10,6 +10,7 @@ mod config;
 pub use conditioning::Condition;
 pub use config::{ConfigError, TextConfig, UNetConfig};
 
+use crate::array::Device;
 use crate::autograd::{Tensor, checkpoint, concat};
 use crate::diffusion::Denoiser;
 use crate::nn::{Attention, Conv2d, GroupNorm, Init};
@@ -39,7 +40,12 @@ struct Told<'a> {
     text: Option<(&'a Tensor, &'a Tensor)>,
     /// Whether blocks are forgotten and computed again in backward.
     recompute: bool,
+    /// Whether anybody looks at what is in between, such as the weights of attention.
+    watched: bool,
 }
+
+/// Is shown results on the way through the network, with the names of the layers they come from.
+type Watch<'a> = dyn FnMut(&str, &Tensor) + 'a;
 
 /// One step on the way down or up.
 #[derive(Debug)]
@@ -141,7 +147,7 @@ impl UNet {
     /// fit, if H or W cannot be halved often enough, or if there is a condition and the network was made without text.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, t: &[f64], condition: Option<&Condition>) -> Tensor {
-        self.run(x, t, condition, self.recompute, &mut |_, _| {})
+        self.run(x, t, condition, self.recompute, None)
     }
 
     /// As [`UNet::forward`], for those who want to look inside: `watch` is shown every result on the way and the name of
@@ -158,7 +164,7 @@ impl UNet {
         condition: Option<&Condition>,
         watch: &mut dyn FnMut(&str, &Tensor),
     ) -> Tensor {
-        self.run(x, t, condition, false, watch)
+        self.run(x, t, condition, false, Some(watch))
     }
 
     #[track_caller]
@@ -168,8 +174,11 @@ impl UNet {
         t: &[f64],
         condition: Option<&Condition>,
         recompute: bool,
-        watch: &mut dyn FnMut(&str, &Tensor),
+        watch: Option<&mut Watch<'_>>,
     ) -> Tensor {
+        let watched = watch.is_some();
+        let mut nobody = |_: &str, _: &Tensor| {};
+        let watch = watch.unwrap_or(&mut nobody);
         let [b, _, height, width] = x.shape().dims("unet");
         let fold = self.config.size_divisor();
         assert!(height % fold == 0 && width % fold == 0, "unet: {} must have sides divisible by {fold}", x.shape());
@@ -177,7 +186,7 @@ impl UNet {
         assert!(condition.is_none() || self.text.is_some(), "unet: this network was made without text");
 
         // ANCHOR: unet_told
-        let mut embedding = self.time.forward(t, x.dtype());
+        let mut embedding = self.time.forward(t, x);
         watch("time", &embedding);
         let mut tokens = None;
         if let Some(text) = &self.text {
@@ -188,7 +197,7 @@ impl UNet {
         let text = tokens.as_ref().map(|(tokens, bias)| (tokens, bias));
         let embedding = embedding.silu();
         // ANCHOR_END: unet_told
-        let told = Told { embedding: &embedding, text, recompute };
+        let told = Told { embedding: &embedding, text, recompute, watched };
 
         // ANCHOR: unet_forward
         let mut h = self.conv_in.forward(x);
@@ -258,6 +267,9 @@ impl Told<'_> {
 
     /// The attention of the step `name`.
     fn attend(&self, name: &str, attention: &Attention, h: &Tensor, watch: &mut dyn FnMut(&str, &Tensor)) -> Tensor {
+        if !self.recompute && !self.watched {
+            return attention.forward(h, self.text);
+        }
         if !self.recompute {
             let (h, weights) = attention.forward_with_weights(h, self.text);
             watch(&format!("{name}.attention"), &h);
@@ -287,5 +299,9 @@ impl Denoiser for UNet {
 
     fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Option<Condition>) -> Tensor {
         self.forward(x_t, t, condition.as_ref())
+    }
+
+    fn device(&self) -> Device {
+        self.conv_in.device()
     }
 }

@@ -54,7 +54,15 @@ fn matrices_that_do_not_fit() {
     // A bias that would broadcast, and hide the mistake.
     assert_mentions(&["linear", "[5, 3]", "[1]"], || a.linear(&tensor([5, 3]), Some(&tensor([1]))));
     assert_mentions(&["linear", "[5, 3]", "[2, 5]"], || a.linear(&tensor([5, 3]), Some(&tensor([2, 5]))));
-    assert_mentions(&["matmul", "[2, 3]", "[4, 5]"], || a.attention(&tensor([4, 5]), &tensor([4, 5]), None, 1.0));
+    let attention = |k: &Tensor, v: &Tensor, bias: Option<&Tensor>| a.attention(k, v, bias, 1.0);
+    assert_mentions(&["attention", "[2, 3]", "[4, 5]"], || attention(&tensor([4, 5]), &tensor([4, 5]), None));
+    assert_mentions(&["attention", "[4, 3]", "[5, 3]"], || attention(&tensor([4, 3]), &tensor([5, 3]), None));
+    assert_mentions(&["attention", "[2, 4, 3]", "[3, 4, 3]", "leading"], || {
+        attention(&tensor([2, 4, 3]), &tensor([3, 4, 3]), None)
+    });
+    assert_mentions(&["attention", "bias [3, 4]", "[2, 4]"], || {
+        attention(&tensor([4, 3]), &tensor([4, 3]), Some(&tensor([3, 4])))
+    });
 }
 
 #[test]

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::Path;
 
 /// Public methods of a tensor that make no graph: making, reading and walking one.
-const NOT_OPS: [&str; 17] = [
+const NOT_OPS: [&str; 18] = [
     "constant",
     "leaf",
     "from_f64",
     "scalar",
+    "constant_like",
     "detach",
     "array",
     "into_array",

@@ -17,7 +17,7 @@ pub(super) fn run<D: Denoiser + ?Sized>(run: &mut Run<D>, mut x: Tensor, gamma: 
         x = posterior.mean(&x0, &x);
         if s > 0.0 {
             let sigma = posterior.variance_between(gamma).sqrt();
-            x = &x + &(&run.images.noise(index) * sigma);
+            x = &x + &(&run.images.noise(index).to(x.device()) * sigma);
         }
     }
     Ok(x)

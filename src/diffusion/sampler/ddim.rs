@@ -13,7 +13,7 @@ pub(super) fn run<D: Denoiser + ?Sized>(run: &mut Run<D>, mut x: Tensor, eta: f6
         let sigma = eta * Posterior::between(run.schedule(), s, t).variance.sqrt();
         x = ddim_step(&x0, &eps, run.schedule(), s, sigma);
         if sigma > 0.0 {
-            x = &x + &(&run.images.noise(index) * sigma);
+            x = &x + &(&run.images.noise(index).to(x.device()) * sigma);
         }
     }
     Ok(x)

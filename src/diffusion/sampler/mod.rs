@@ -12,6 +12,7 @@ pub use ddim::ddim_step;
 use super::{Denoiser, Levels, Schedule, Target, Threshold};
 use crate::array::DType;
 use crate::autograd::{Tensor, no_grad};
+use crate::kernels::DeviceError;
 use crate::random::{self, Purpose};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -111,6 +112,9 @@ pub enum SampleError {
         /// The time of the step.
         t: f64,
     },
+    /// The device has failed.
+    #[error("sampling: {0}")]
+    Device(#[from] DeviceError),
     /// The progress callback said to stop.
     #[error("sampling: stopped at step {} of {of}", index + 1)]
     Cancelled {
@@ -192,7 +196,7 @@ impl<D: Denoiser + ?Sized> Sampler<'_, D> {
     /// # Errors
     /// If a setting is out of range, x_hat_0 is not finite, or `progress` stops it.
     pub fn sample(&self, images: &Images, progress: &mut Progress) -> Result<Tensor, SampleError> {
-        self.sample_from(images.start(), &self.settings.times(), images, progress)
+        self.sample_from(images.start().to(self.denoiser.device()), &self.settings.times(), images, progress)
     }
 
     /// Images from `x` [B, C, H, W] at time `times[0]`, along `times`. The noise of stochastic samplers is that of
@@ -253,10 +257,12 @@ impl<'a, D: Denoiser + ?Sized> Run<'a, '_, D> {
         let Sampler { denoiser, target, condition, settings, .. } = self.sampler;
         let of = self.times.len() - 1;
         let t_of_each = vec![t; self.images.seeds.len()];
-        let levels = Levels::at(self.schedule(), &t_of_each, x_t.dtype());
+        let levels = Levels::at(self.schedule(), &t_of_each, x_t.dtype()).to(x_t.device());
 
         let x0 = target.to_x0(&denoiser.predict(x_t, &t_of_each, condition), x_t, &levels);
-        if !x0.array().is_finite() {
+        let finite = x0.array().is_finite();
+        x0.array().kernels().check()?;
+        if !finite {
             return Err(SampleError::NotFinite { index, of, t });
         }
         let (x0, s) = settings.threshold.apply(&x0);

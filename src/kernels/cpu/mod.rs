@@ -1,6 +1,7 @@
 //! The CPU kernels: ndarray for views, matrixmultiply for matrix products, rayon for the cores.
 
 mod adam;
+mod clip;
 mod conv;
 mod copy;
 mod gemm;
@@ -42,6 +43,10 @@ use by_dtype;
 pub struct Cpu;
 
 impl Kernels for Cpu {
+    fn receive(&self, x: &Array) -> Array {
+        x.clone()
+    }
+
     fn fill(&self, shape: &Shape, dtype: DType, value: f64) -> Array {
         map::fill(shape, dtype, value)
     }
@@ -180,8 +185,26 @@ impl Kernels for Cpu {
         resize::sum_pool(x, factor)
     }
 
-    fn adam(&self, parameter: &mut Array, grad: &Array, first: &mut Array, second: &mut Array, step: AdamStep) {
-        adam::adam(parameter, grad, first, second, step)
+    fn norm(&self, arrays: &[&Array]) -> Array {
+        clip::norm(arrays)
+    }
+
+    fn shorten(&self, x: &mut Array, norm: &Array, max_norm: f64, eps: f64) {
+        clip::shorten(x, norm, max_norm, eps)
+    }
+
+    fn adam(
+        &self,
+        parameter: &mut Array,
+        grad: &Array,
+        [first, second]: [&mut Array; 2],
+        average: Option<(&mut Array, f64)>,
+        step: AdamStep,
+    ) {
+        adam::adam(parameter, grad, first, second, step);
+        if let Some((average, weight)) = average {
+            map::lerp_assign(average, parameter, weight);
+        }
     }
 }
 

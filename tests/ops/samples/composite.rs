@@ -1,7 +1,7 @@
 //! Attention, losses, recomputation: ops made of others.
 
 use super::{Table, any};
-use imagen::autograd::{Tensor, checkpoint};
+use imagen::autograd::checkpoint;
 
 pub fn add_to(table: &mut Table) {
     attention(table);
@@ -27,12 +27,25 @@ fn attention(table: &mut Table) {
     });
     table.add("attention", "padding hidden, everything in the second text", &qkv([2, 3]), |x| {
         let shown = [1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-        let bias = Tensor::from_f64([2, 1, 1, 5], &shown, x[0].dtype()).mask_to_bias();
+        let bias = x[0].constant_like([2, 1, 1, 5], &shown).mask_to_bias();
         x[0].attention(&x[1], &x[2], Some(&bias), 0.5)
     });
     let [q, k, v] = qkv([2, 3]);
     table.add("attention", "learned bias", &[q, k, v, any([3, 3, 5])], |x| {
         x[0].attention(&x[1], &x[2], Some(&x[3]), 0.5)
+    });
+    // Sizes that a GPU computes without the matrix of weights: fours of features, more queries and keys than a tile.
+    let tall = |n: usize, m: usize, d: usize| [any([2, 3, n, d]), any([2, 3, m, d]), any([2, 3, m, d])];
+    for (n, m, d) in [(5, 7, 4), (65, 33, 12), (1, 70, 32), (130, 1, 16)] {
+        table.plain("attention", &tall(n, m, d), |x| x[0].attention(&x[1], &x[2], None, 0.3));
+    }
+    table.add("attention", "some keys hidden, all of the second image", &tall(9, 6, 8), |x| {
+        let shown = [1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        x[0].attention(&x[1], &x[2], Some(&x[0].constant_like([2, 1, 1, 6], &shown).mask_to_bias()), 0.5)
+    });
+    table.add("attention", "a bias a head, query and key", &tall(3, 2, 4), |x| {
+        let bias: Vec<f64> = (0..18).map(|i| f64::from(i % 7) - 3.0).collect();
+        x[0].attention(&x[1], &x[2], Some(&x[0].constant_like([3, 3, 2], &bias)), 0.5)
     });
     table.add("attention", "many", &[any([3, 4, 49, 8]), any([3, 4, 61, 8]), any([3, 4, 61, 8])], |x| {
         x[0].attention(&x[1], &x[2], None, 8.0_f64.sqrt().recip())

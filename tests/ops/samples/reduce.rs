@@ -30,7 +30,7 @@ pub fn add_to(table: &mut Table) {
     table.add("log_softmax", "far apart", &[apart([3, 7])], |x| (&x[0] * 512.0).log_softmax(-1));
     table.add("softmax", "some hidden, one row whole", &[any([3, 4])], |x| {
         let shown = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0];
-        (&x[0] + &Tensor::from_f64([3, 4], &shown, x[0].dtype()).mask_to_bias()).softmax(-1)
+        (&x[0] + &x[0].constant_like([3, 4], &shown).mask_to_bias()).softmax(-1)
     });
 }
 

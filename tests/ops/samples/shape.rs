@@ -25,6 +25,7 @@ fn reordering(table: &mut Table) {
     table.plain("transpose", &[any([3, 5])], |x| x[0].transpose());
     table.plain("transpose", &[any([2, 3, 1, 5])], |x| x[0].transpose());
     table.plain("transpose", &[any([131, 157])], |x| x[0].transpose());
+    table.add("to", "where it is", &[any([3, 5])], |x| x[0].to(x[0].device()));
     table.plain("broadcast_to", &[any([3, 5])], |x| x[0].broadcast_to([2, 3, 5]));
     table.plain("broadcast_to", &[any([2, 1, 5, 1])], |x| x[0].broadcast_to([2, 3, 5, 4]));
     table.plain("broadcast_to", &[any([1, 3, 1])], |x| x[0].broadcast_to([4, 2, 3, 5]));
