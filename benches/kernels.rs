@@ -172,6 +172,6 @@ fn optimiser(criterion: &mut Criterion, k: &dyn Kernels) {
         let (mut p, grad) = (random(2, [n]), random(3, [n]));
         let (mut first, mut second) = (grad.affine(0.0, 0.0), grad.affine(0.0, 1.0));
         let step = AdamStep { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step: 10 };
-        time(criterion, "adam", n, n, || k.adam(&mut p, &grad, &mut first, &mut second, step));
+        time(criterion, "adam", n, n, || k.adam(&mut p, &grad, [&mut first, &mut second], None, step));
     }
 }

@@ -1,11 +1,13 @@
 //! `cargo bench --bench training`: whole networks. A training step, a forward pass and one step of guided sampling of a small
 //! U-Net with text, as the MNIST model has it; the two reference workloads (`imagen bench` times them too, with their
-//! memory); a grid of samples; and how the time of sampling grows with steps, images, their size and threads.
+//! memory), on the CPU and, if there is one that is not made of software, on a GPU; a grid of samples; and how the time of
+//! sampling grows with steps, images, their size and threads.
 
 use criterion::{Criterion, Throughput};
-use imagen::array::{Array, DType};
+use imagen::array::{Array, DType, Device};
 use imagen::autograd::{Tensor, no_grad};
 use imagen::diffusion::{ClassifierFree, Denoiser, Guided, Images, Sampler, Sampling, ScheduleConfig, Target};
+use imagen::kernels::{gpu, of};
 use imagen::nn::Init;
 use imagen::optim::{Adam, Optimizer};
 use imagen::random::{Purpose, normal};
@@ -31,7 +33,13 @@ fn main() {
         .measurement_time(Duration::from_secs(5))
         .configure_from_args();
     with_text(&mut criterion);
-    workloads(&mut criterion);
+    workloads(&mut criterion, Device::Cpu);
+    if let Some(adapter) = gpu::real() {
+        match gpu::open(adapter.number) {
+            Ok(device) => workloads(&mut criterion, device),
+            Err(error) => eprintln!("the GPU is left out: {error}"),
+        }
+    }
     scaling(&mut criterion);
     criterion.final_summary();
 }
@@ -77,8 +85,15 @@ fn with_text(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The two reference workloads.
-fn workloads(criterion: &mut Criterion) {
+/// The two reference workloads on `device`. On a GPU every repetition ends with reading a number back, so that all of its work
+/// is counted.
+fn workloads(criterion: &mut Criterion, device: Device) {
+    let wait = || {
+        if device.is_asynchronous() {
+            of(device).fill(&[1].into(), DType::F32, 0.0).to_f32();
+        }
+    };
+    let place = if device == Device::Cpu { String::new() } else { format!(" on {device}") };
     for (name, config, side, batch) in
         [("mnist28", UNetConfig::mnist28(), 28, 64), ("cifar32", UNetConfig::cifar32(), 32, 16)]
     {
@@ -86,21 +101,27 @@ fn workloads(criterion: &mut Criterion) {
         let init = Init::new(0, DType::F32);
         let net = UNet::new(config, &init).expect("a valid config");
         let parameters = init.parameters();
+        parameters.move_to(device);
         let mut optimizer = Adam::new([0.9, 0.999], 1e-8, 0.0);
-        let (x, noise) = (random(0, shape), random(1, shape));
+        let (x, noise) = (random(0, shape).to(device), random(1, shape).to(device));
         let t: Vec<f64> = (0..batch).map(|i| (i as f64 + 0.5) / batch as f64).collect();
-        let mut group = criterion.benchmark_group(format!("{name}, batch {batch}"));
+        let mut group = criterion.benchmark_group(format!("{name}, batch {batch}{place}"));
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function("training step", |bencher| {
             bencher.iter(|| {
                 let gradients = net.forward(&x, &t, None).mse(&noise).backward();
                 optimizer.step(&parameters, &gradients, 1e-4);
+                wait();
             });
         });
         group.bench_function("forward", |bencher| {
-            bencher.iter(|| black_box(no_grad(|| net.forward(&x, &t, None))));
+            bencher.iter(|| {
+                black_box(no_grad(|| net.forward(&x, &t, None)));
+                wait();
+            });
         });
         group.finish();
+        of(device).check().expect("the device has not failed");
     }
 }
 

@@ -3,7 +3,7 @@
 //: include conv_params
 
 @group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<STORED>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
@@ -23,7 +23,7 @@ fn a_column(k: u32) -> vec3<i32> {
 }
 
 fn a_at(row: vec3<i32>, column: vec3<i32>) -> f32 {
-    return weight[row.x + column.x];
+    return f32(weight[row.x + column.x]);
 }
 
 // ANCHOR: gather

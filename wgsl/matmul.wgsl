@@ -29,7 +29,7 @@ fn b_column(n: u32) -> vec3<i32> {
 }
 
 fn b_at(row: vec3<i32>, column: vec3<i32>) -> f32 {
-    return b[row.x + column.x];
+    return f32(b[row.x + column.x]);
 }
 
 fn c_row(m: u32) -> u32 {

@@ -23,7 +23,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
+// As f32, or as f16.
+@group(0) @binding(2) var<storage, read> b: array<STORED>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 
 var<private> a_base: u32;

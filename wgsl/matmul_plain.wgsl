@@ -15,7 +15,7 @@ fn matmul_plain(
         let column = i % p.n;
         var sum = 0.0;
         for (var k = 0u; k < p.k; k += 1u) {
-            sum += a[a_base + row * p.a_row + k * p.a_column] * b[b_base + k * p.b_row + column * p.b_column];
+            sum += a[a_base + row * p.a_row + k * p.a_column] * f32(b[b_base + k * p.b_row + column * p.b_column]);
         }
         c[i] = sum;
         // ANCHOR_END: plain

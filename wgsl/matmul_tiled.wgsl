@@ -30,7 +30,7 @@ fn matmul_tiled(
             a_tile[thread] = a[a_base + row * p.a_row + (k + x) * p.a_column];
         }
         if batch < p.batches && k + y < p.k && column < p.n {
-            b_tile[thread] = b[b_base + (k + y) * p.b_row + column * p.b_column];
+            b_tile[thread] = f32(b[b_base + (k + y) * p.b_row + column * p.b_column]);
         }
         workgroupBarrier();
         for (var i = 0u; i < TILE; i += 1u) {

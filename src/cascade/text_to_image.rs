@@ -117,6 +117,12 @@ impl TextToImage {
         self
     }
 
+    /// The same model with its weights kept in 16 bits where the device can: see [`Parameters::halve`].
+    pub fn halved(self) -> TextToImage {
+        self.parameters.halve();
+        self
+    }
+
     /// What the model was made from.
     pub fn config(&self) -> &StageConfig {
         &self.config

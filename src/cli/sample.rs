@@ -52,6 +52,9 @@ pub struct SampleArgs {
     /// Repeat the settings an image was drawn with
     #[arg(long, value_name = "PNG", conflicts_with = "prompts")]
     from: Option<PathBuf>,
+    /// On a GPU, keep the weights in 16 bits a number, if it can
+    #[arg(long)]
+    half: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -97,6 +100,7 @@ pub fn run(args: &SampleArgs) -> Result {
     let device = args.common.prepare()?;
     let found = model::find(&args.model)?;
     let model = found.text_to_image()?.on(device);
+    let model = if args.half { model.halved() } else { model };
     let request = request(args, &model, &found.digest)?;
     let target = target(args, &request)?;
 

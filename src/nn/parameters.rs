@@ -109,6 +109,14 @@ impl Parameters {
         }
     }
 
+    /// Keeps the weights of products and convolutions in 16 bits where the device can ([`Kernels::halve`](kernels::Kernels::halve)): half the memory, for
+    /// sampling. Weights that come from a file in f16 lose nothing. Training such parameters goes on in 32 bits.
+    pub fn halve(&self) {
+        for param in self.0.iter().filter(|param| param.shape().len() >= 2) {
+            param.update(|p| *p = p.kernels().halve(p));
+        }
+    }
+
     /// Exchanges every value with the one in `others`, by name. Panics if a name is missing there or a shape differs.
     pub fn swap(&self, others: &mut BTreeMap<String, Array>) {
         for param in &self.0 {

@@ -10,7 +10,7 @@ use crate::optim::{Ema, Optimizer, OptimizerError, clip};
 use crate::picture::{Picture, PictureError, Text};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Something that can be trained: it owns a model and knows its loss at every step.
 pub trait Task {
@@ -135,7 +135,8 @@ pub(super) struct Learner<'a> {
     /// Steps whose loss has not been looked at.
     unread: Vec<Unread>,
     /// The last one that has been.
-    last: Read,
+    last: Option<Read>,
+    read_at: Instant,
 }
 
 /// Loss and gradient norm of a step, which the device may still be computing.
@@ -146,7 +147,7 @@ struct Unread {
 }
 
 /// Loss and gradient norm before clipping.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Read {
     loss: f64,
     grad_norm: f64,
@@ -154,6 +155,9 @@ struct Read {
 
 /// The most steps that a GPU is left to itself. Reading a loss waits for the GPU, which has nothing to do meanwhile.
 const UNREAD_STEPS: usize = 16;
+
+/// And the longest: who presses Ctrl-C, or looks at the loss, waits for all of them.
+const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 /// A run: a task being learnt, and the folder it is written to.
 pub struct Trainer<'a> {
@@ -169,7 +173,7 @@ impl<'a> Learner<'a> {
         let optimizer = config.optimizer().build()?;
         let ema = Ema::new(task.parameters(), config.train().ema, true)?;
         let (pending, unread) = (Pending::default(), Vec::new());
-        Ok(Learner { task, config, optimizer, ema, step: 0, pending, unread, last: Read::default() })
+        Ok(Learner { task, config, optimizer, ema, step: 0, pending, unread, last: None, read_at: Instant::now() })
     }
 
     /// One step; returns its learning rate.
@@ -181,7 +185,8 @@ impl<'a> Learner<'a> {
         let grad_norm = clip(&mut gradients, parameters, train.clip);
         let at_once = !loss.device().is_asynchronous();
         self.unread.push(Unread { step: self.step, loss: loss.into_array(), grad_norm });
-        if at_once || self.unread.len() == UNREAD_STEPS {
+        let enough = self.unread.len() == UNREAD_STEPS || self.read_at.elapsed() > UNREAD_TIME;
+        if at_once || enough || self.last.is_none() {
             self.read()?;
         }
         let lr = self.config.learning_rate().at(self.step);
@@ -201,8 +206,9 @@ impl<'a> Learner<'a> {
             self.check_finite("gradient norm", read.grad_norm, step)?;
             self.pending.sum += read.loss;
             self.pending.count += 1;
-            self.last = read;
+            self.last = Some(read);
         }
+        self.read_at = Instant::now();
         Ok(())
     }
 
@@ -300,8 +306,9 @@ impl<'a> Trainer<'a> {
         while self.learner.step < train.steps {
             let lr = self.learner.train_step(&train)?;
             meter.images += train.batch;
-            // On a GPU the loss is that of the last step that was looked at.
-            report(Progress::Step(self.learner.step, self.learner.last.loss, meter.rate()));
+            // On a GPU the loss is that of the last step that was looked at; the first one always is.
+            let loss = self.learner.last.map_or(f64::NAN, |read| read.loss);
+            report(Progress::Step(self.learner.step, loss, meter.rate()));
 
             let stopping = stop.load(Ordering::Relaxed);
             let last = self.learner.step == train.steps;
@@ -319,7 +326,7 @@ impl<'a> Trainer<'a> {
             let score = if looks { self.look(report)? } else { None };
             if logs || score.is_some() {
                 let Pending { sum, count } = std::mem::take(&mut self.learner.pending);
-                let grad_norm = self.learner.last.grad_norm;
+                let grad_norm = self.learner.last.map_or(f64::NAN, |read| read.grad_norm);
                 let (step, loss, images_per_second) = (self.learner.step, sum / count as f64, meter.rate());
                 let seconds = self.seconds;
                 self.metrics.add(Record { step, loss, grad_norm, lr, images_per_second, seconds, score })?;

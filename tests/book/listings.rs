@@ -68,8 +68,8 @@ fn every_anchor_is_used() {
         .flat_map(|page| page.includes())
         .map(|include| (include.file.to_string_lossy().into_owned(), include.anchor))
         .collect();
-    let folders = ["src", "tests", "examples", "benches"];
-    for file in folders.iter().flat_map(|folder| files(folder, "rs")) {
+    let rust = ["src", "tests", "examples", "benches"].iter().flat_map(|folder| files(folder, "rs"));
+    for file in rust.chain(files("wgsl", "wgsl")) {
         // these lines speak of anchors
         if file.starts_with("tests/book") {
             continue;

@@ -4,6 +4,7 @@
 //! Without a GPU the tests say that they are skipped. With IMAGEN_REQUIRE_GPU=1 they fail instead.
 
 mod edges;
+mod half;
 mod memory;
 mod network;
 mod ops;

@@ -9,6 +9,7 @@ use super::pool::{Pool, PoolStats, size_class};
 use super::shader::Shader;
 use super::timing::Timing;
 use crate::array::{Array, Device, Remote, Shape};
+use half::f16;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,6 +83,8 @@ pub(super) struct Numbers {
     /// None if the GPU failed before there was one, or if there are no numbers.
     pub buffer: Option<wgpu::Buffer>,
     len: usize,
+    /// Whether each has 16 bits. No kernel writes to such an array.
+    pub half: bool,
 }
 
 // Every lock of a context is taken for whole changes only, so a panic elsewhere leaves nothing half done.
@@ -106,7 +109,13 @@ impl Remote for Numbers {
         if self.len == 0 {
             return Vec::new();
         }
-        let read = |buffer| self.context.read(buffer, self.len);
+        let read = |buffer| match self.half {
+            false => self.context.read::<f32>(buffer, self.len),
+            true => {
+                let halves = self.context.read::<u16>(buffer, self.len.next_multiple_of(2))?;
+                Some(halves[..self.len].iter().map(|&bits| f16::from_bits(bits).to_f32()).collect())
+            }
+        };
         self.buffer.as_ref().and_then(read).unwrap_or_else(|| vec![f32::NAN; self.len])
     }
 }
@@ -191,8 +200,8 @@ impl Context {
     pub fn check(&self) -> Result<(), DeviceError> {
         let failure = lock(&self.failure).clone();
         if let Some(DeviceError::Driver(_)) = failure {
-            // It may be that the GPU is lost, and that this comes to be known only now.
-            let _ = self.device.poll(wgpu::PollType::Poll);
+            // It may be that the GPU is lost, and that this comes to be known only once all that was sent has ended.
+            let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
         }
         lock(&self.failure).clone().map_or(Ok(()), Err)
     }
@@ -230,19 +239,32 @@ impl Context {
     /// memory left; then the GPU has failed, and the array reads as NaN.
     pub fn array(self: &Arc<Context>, shape: impl Into<Shape>, what: &str) -> Array {
         let shape = shape.into();
-        let buffer = self.buffer(&shape, what, u64::MAX);
-        let numbers = Numbers { context: self.clone(), buffer, len: shape.numel() };
+        let buffer = self.buffer(&shape, 4, what, u64::MAX);
+        let numbers = Numbers { context: self.clone(), buffer, len: shape.numel(), half: false };
         Array::from_remote(shape, Arc::new(numbers))
     }
 
     /// An array with the given numbers.
     pub fn upload(self: &Arc<Context>, shape: &Shape, values: &[f32]) -> Array {
+        self.write(shape, bytemuck::cast_slice(values), false)
+    }
+
+    /// An array with the given numbers of 16 bits.
+    pub fn upload_half(self: &Arc<Context>, shape: &Shape, values: &[f16]) -> Array {
+        let mut bits: Vec<u16> = values.iter().map(|value| value.to_bits()).collect();
+        // Only whole words can be written.
+        bits.resize(bits.len().next_multiple_of(2), 0);
+        self.write(shape, bytemuck::cast_slice(&bits), true)
+    }
+
+    fn write(self: &Arc<Context>, shape: &Shape, bytes: &[u8], half: bool) -> Array {
         // Writing is not recorded, it happens before all that is: a buffer that recorded kernels still use is of no use.
-        let buffer = self.buffer(shape, "numbers from the CPU", self.batch.load(Ordering::Relaxed));
+        let width = if half { 2 } else { 4 };
+        let buffer = self.buffer(shape, width, "numbers from the CPU", self.batch.load(Ordering::Relaxed));
         if let Some(buffer) = &buffer {
-            self.queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
+            self.queue.write_buffer(buffer, 0, bytes);
         }
-        Array::from_remote(shape, Arc::new(Numbers { context: self.clone(), buffer, len: values.len() }))
+        Array::from_remote(shape, Arc::new(Numbers { context: self.clone(), buffer, len: shape.numel(), half }))
     }
 
     /// A buffer for indices, which no kernel writes to.
@@ -250,12 +272,12 @@ impl Context {
         self.upload(&[values.len()].into(), bytemuck::cast_slice(values))
     }
 
-    /// A buffer that is not used by any batch from `before` on.
-    fn buffer(&self, shape: &Shape, what: &str, before: u64) -> Option<wgpu::Buffer> {
+    /// A buffer for numbers of `width` bytes that is not used by any batch from `before` on.
+    fn buffer(&self, shape: &Shape, width: u64, what: &str, before: u64) -> Option<wgpu::Buffer> {
         if shape.numel() == 0 || self.has_failed() {
             return None;
         }
-        let bytes = 4 * shape.numel() as u64;
+        let bytes = width * shape.numel() as u64;
         let limit = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
         let what = || format!("{what} {shape}");
         let class = size_class(bytes);
@@ -310,6 +332,10 @@ impl Context {
     pub fn run(&self, shader: Shader, parameters: &[Word], arrays: &[&Array], groups: usize) {
         if groups == 0 || self.has_failed() {
             return;
+        }
+        if !shader.half && arrays.iter().any(|array| numbers(array).half) {
+            let wide: Vec<Array> = arrays.iter().map(|array| self.widened(array)).collect();
+            return self.run(shader, parameters, &wide.iter().collect::<Vec<_>>(), groups);
         }
         let Some(pipeline) = self.pipeline(&shader) else { return };
         assert_eq!(arrays.len(), pipeline.arrays.len(), "{}.{}: number of arrays", shader.file, shader.entry);
@@ -366,6 +392,15 @@ impl Context {
         // ANCHOR_END: record
     }
 
+    /// The array with 32 bits a number.
+    pub fn widened(&self, array: &Array) -> Array {
+        let Numbers { half: true, context, .. } = numbers(array) else { return array.clone() };
+        let wide = context.array(array.shape(), "numbers of 16 bits");
+        let shader = Shader::new("half", "widen").with_half(true);
+        self.run(shader, words![array.numel()], &[array, &wide], array.numel().div_ceil(256));
+        wide
+    }
+
     fn begin(&self) -> (wgpu::ComputePass<'static>, wgpu::CommandEncoder) {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
@@ -415,12 +450,12 @@ impl Context {
     }
 
     /// The first numbers of a buffer, once all that was recorded before has been done; none if the GPU has failed.
-    fn read(&self, buffer: &wgpu::Buffer, len: usize) -> Option<Vec<f32>> {
+    fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, len: usize) -> Option<Vec<T>> {
         if self.has_failed() {
             return None;
         }
         self.counts.reads.fetch_add(1, Ordering::Relaxed);
-        let bytes = 4 * len as u64;
+        let bytes = (size_of::<T>() * len) as u64;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read"),

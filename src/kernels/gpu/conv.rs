@@ -1,6 +1,6 @@
 //! Convolutions as matrix products that gather one factor while they go, and, by definition, as what these are tested against.
 
-use super::context::{Context, Word, words};
+use super::context::{Context, Word, numbers, words};
 use super::gemm::{Plan, Product};
 use super::map::fill;
 use super::matmul::summed;
@@ -82,7 +82,12 @@ impl Implicit<'_> {
         let plan = Plan::of(product);
         let parts = gpu.array([plan.splits, shape.numel()], file);
         let shader = sizes.shader(plan.shader(file, along_k));
-        gpu.run(shader, &sizes.parameters(product, &plan, bias), &[operands, &[&parts]].concat(), plan.groups);
+        // Of the operands only the second, the weight, is read in 16 bits.
+        let shader = shader.with_half(file != "conv_grad_weight" && numbers(operands[1]).half);
+        let wide = |i: usize| if i == 1 && shader.half { operands[i].clone() } else { gpu.widened(operands[i]) };
+        let operands: Vec<Array> = (0..operands.len()).map(wide).collect();
+        let arrays: Vec<&Array> = operands.iter().chain([&parts]).collect();
+        gpu.run(shader, &sizes.parameters(product, &plan, bias), &arrays, plan.groups);
         summed(gpu, parts).reshape(shape)
     }
 }
@@ -96,7 +101,7 @@ pub(super) fn conv2d(gpu: &Arc<Context>, x: &Array, weight: &Array, bias: Option
         return super::copy::broadcast_to(gpu, &bias.reshape([o, 1, 1]), &sizes.y.into());
     }
     // Without a bias nobody looks at it, but what a shader names must be there.
-    let operands = [x, weight, bias.unwrap_or(weight)];
+    let operands = [x, weight, bias.unwrap_or(x)];
     let implicit = Implicit { file: "conv_forward", product, along_k: [true, false], shape: &sizes.y };
     implicit.run(gpu, sizes, &operands, bias.is_some())
 }

@@ -1,7 +1,7 @@
 //! Functions applied element by element.
 
 use super::axes::{Axes, eight, repeated};
-use super::context::{Context, Word, words};
+use super::context::{Context, Word, numbers, words};
 use super::shader::Shader;
 use super::{groups, quads};
 use crate::array::{Array, Shape};
@@ -64,7 +64,7 @@ pub(super) fn lerp_assign(gpu: &Arc<Context>, acc: &mut Array, x: &Array, weight
 /// `entries`: of the kernel that works in place, and of the one for an array that others share.
 fn in_place(gpu: &Arc<Context>, acc: &mut Array, x: &Array, weight: f64, entries: [&'static str; 2]) {
     let parameters = words![quads(x), weight];
-    if acc.owns_remote() {
+    if owns(acc) {
         gpu.run(Shader::new("in_place", entries[0]), parameters, &[acc, x], groups(quads(x)));
         return;
     }
@@ -73,9 +73,14 @@ fn in_place(gpu: &Arc<Context>, acc: &mut Array, x: &Array, weight: f64, entries
     *acc = y;
 }
 
+/// Whether `array` may be changed in place.
+fn owns(array: &mut Array) -> bool {
+    array.owns_remote() && !numbers(array).half
+}
+
 /// Makes `array` one that may be changed in place.
 pub(super) fn own(gpu: &Arc<Context>, array: &mut Array) {
-    if !array.owns_remote() {
+    if !owns(array) {
         *array = affine(gpu, array, 1.0, 0.0);
     }
 }

@@ -1,6 +1,6 @@
 //! Batched matrix products, on a ladder: by definition, by tiles in shared memory, and with blocks in registers.
 
-use super::context::{Context, Word, words};
+use super::context::{Context, Word, numbers, words};
 use super::gemm::{Plan, Product};
 use super::groups;
 use super::map::fill;
@@ -89,7 +89,8 @@ fn fast(gpu: &Arc<Context>, call: Call<'_>, plan: Plan) -> Array {
     let along_k = [call.a_strides[1] == 1, call.b_strides[0] == 1];
     let parts = gpu.array([splits, call.shape.numel()], "matmul");
     let parameters = call.parameters([tiles_m, tiles_n, splits, split_k]);
-    gpu.run(plan.shader("matmul", along_k), &parameters, &[call.a, call.b, &parts], plan.groups);
+    let shader = plan.shader("matmul", along_k).with_half(numbers(call.b).half);
+    gpu.run(shader, &parameters, &[&gpu.widened(call.a), call.b, &parts], plan.groups);
     summed(gpu, parts).reshape(call.shape)
 }
 

@@ -170,6 +170,16 @@ impl Kernels for Gpu {
         self.context.upload(x.shape(), x.slice())
     }
 
+    fn halve(&self, x: &Array) -> Array {
+        if !self.context.device.features().contains(wgpu::Features::SHADER_F16) {
+            return x.clone();
+        }
+        let values = x.to_f32();
+        let halves: Vec<half::f16> = values.iter().map(|&value| half::f16::from_f32(value)).collect();
+        let overflows = values.iter().zip(&halves).any(|(value, half)| value.is_finite() && !half.is_finite());
+        if overflows { x.clone() } else { self.context.upload_half(x.shape(), &halves) }
+    }
+
     #[track_caller]
     fn fill(&self, shape: &Shape, dtype: DType, value: f64) -> Array {
         assert_eq!(dtype, DType::F32, "a GPU computes in f32");

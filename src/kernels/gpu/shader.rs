@@ -10,7 +10,7 @@
 //! //: end
 //! ```
 //!
-//! Constants become `const NAME: u32 = value;` in front of the file. Every line of the result remembers where it came
+//! Constants become `const NAME: u32 = value;` in front of the file, and the type STORED is f32 or f16. Every line of the result remembers where it came
 //! from, so an error names the file and line that a person would look at.
 
 use super::super::DeviceError;
@@ -27,7 +27,7 @@ macro_rules! sources {
 sources! {
     "adam" "affine" "attention" "attention_grad" "attention_params" "binary" "clip" "conv_direct"
     "conv_forward" "conv_grad_input" "conv_grad_weight" "conv_params" "copy" "fill" "functions" "gemm"
-    "group_norm" "group_norm_grad" "in_place" "lanes" "matmul" "matmul_params" "matmul_plain" "matmul_tiled"
+    "group_norm" "group_norm_grad" "half" "in_place" "lanes" "matmul" "matmul_params" "matmul_plain" "matmul_tiled"
     "peak" "reduce" "resize" "rows" "softmax" "transpose" "unary"
 }
 
@@ -48,6 +48,7 @@ pub(super) const ENTRIES: &[(&str, &str, &[(&str, u32)])] = &[
     ("group_norm", "group_norm", &[("LANES", 64), ("SILU", 1)]),
     ("group_norm_grad", "channel_sums", &[("LANES", 64), ("SILU", 1)]),
     ("group_norm_grad", "grad_input", &[("LANES", 64), ("SILU", 0)]),
+    ("half", "widen", &[]),
     ("in_place", "add", &[]), ("in_place", "lerp", &[]), ("in_place", "add_new", &[]), ("in_place", "lerp_new", &[]),
     ("matmul", "gemm", &GEMM), ("matmul_plain", "matmul_plain", &[]), ("matmul_tiled", "matmul_tiled", &[]),
     ("peak", "multiply_add", &[("UNROLLED", 8)]),
@@ -76,11 +77,18 @@ pub(super) struct Shader {
     pub file: &'static str,
     pub entry: &'static str,
     pub constants: Vec<(&'static str, u32)>,
+    /// Whether the array of type STORED, if there is one, has 16 bits a number.
+    pub half: bool,
 }
 
 impl Shader {
     pub fn new(file: &'static str, entry: &'static str) -> Shader {
-        Shader { file, entry, constants: Vec::new() }
+        Shader { file, entry, constants: Vec::new(), half: false }
+    }
+
+    /// With the array of type STORED in 16 bits a number, or in 32.
+    pub fn with_half(self, half: bool) -> Shader {
+        Shader { half, ..self }
     }
 
     /// With a constant more.
@@ -130,6 +138,10 @@ impl Expanded {
         source: &dyn Fn(&str) -> Option<&'a str>,
     ) -> Result<Expanded, DeviceError> {
         let mut expanded = Expanded { text: String::new(), origins: Vec::new() };
+        if shader.half {
+            expanded.push("enable f16;", shader.file, 0);
+        }
+        expanded.push(&format!("alias STORED = {};", if shader.half { "f16" } else { "f32" }), shader.file, 0);
         for (name, value) in &shader.constants {
             expanded.push(&format!("const {name}: u32 = {value}u;"), shader.file, 0);
         }
@@ -260,7 +272,7 @@ mod tests {
         let expanded = expand(&shader, &[("main", main), ("part", "shared")]).unwrap();
         assert_eq!(
             expanded.text,
-            "const ROWS: u32 = 2u;\nshared\na0.x = b[0 + $j];\na0.y = b[0 + $j];\na1.x = b[1 + $j];\na1.y = b[1 + $j];\nlast\n"
+            "alias STORED = f32;\nconst ROWS: u32 = 2u;\nshared\na0.x = b[0 + $j];\na0.y = b[0 + $j];\na1.x = b[1 + $j];\na1.y = b[1 + $j];\nlast\n"
         );
     }
 
@@ -272,7 +284,8 @@ mod tests {
             DeviceError::Shader { place, .. } => place,
             other => panic!("{other:?}"),
         };
-        let lines: Vec<String> = (1..=7).map(place).collect();
+        // The first line is the type STORED.
+        let lines: Vec<String> = (2..=8).map(place).collect();
         let main = |line: usize| format!("wgsl/main.wgsl line {line}");
         let part = |line: usize| format!("wgsl/part.wgsl line {line}");
         assert_eq!(lines, [main(1), main(3), main(4), main(3), main(4), part(1), part(2)]);
