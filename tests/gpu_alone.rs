@@ -37,6 +37,15 @@ fn alone() -> Option<(Device, MutexGuard<'static, ()>)> {
     Some((device, turn))
 }
 
+/// The same GPU, opened anew: another device, so that nobody takes arrays of the lost one for its own.
+fn reopened(device: Device) -> Device {
+    let Device::Gpu(id) = device else { panic!("{device} is no GPU") };
+    let again = gpu::open(id.adapter).unwrap();
+    assert_ne!(again, device);
+    assert!(of(device).check().is_err() && of(again).check().is_ok());
+    again
+}
+
 fn error(device: Device) -> DeviceError {
     of(device).check().expect_err("the GPU has failed")
 }
@@ -107,7 +116,7 @@ fn used_up_memory_is_an_error_that_names_the_array_and_says_what_helps() {
     assert!(third.to_f64().iter().chain(&kept.to_f64()).all(|v| v.is_nan()));
     drop(second);
     // Opened anew, it works again.
-    let device = gpu::open(0).unwrap();
+    let device = reopened(device);
     assert_eq!(ones(device, 3).to_f64(), [1.0; 3]);
 }
 
@@ -129,8 +138,8 @@ fn what_lies_on_shelves_is_given_back_when_memory_is_short() {
 #[test]
 fn an_array_too_large_for_the_gpu_is_an_error_that_names_it() {
     let Some((device, _turn)) = alone() else { return };
-    let Device::Gpu(number) = device else { unreachable!() };
-    let limit = gpu::adapters()[number as usize].largest_array_bytes;
+    let Device::Gpu(id) = device else { unreachable!() };
+    let limit = gpu::adapters()[id.adapter as usize].largest_array_bytes;
     let n = limit as usize / 4 + 1;
     let y = of(device).fill(&[n].into(), DType::F32, 0.0);
     let error = error(device);
@@ -140,6 +149,10 @@ fn an_array_too_large_for_the_gpu_is_an_error_that_names_it() {
         "{error}"
     );
     drop(y);
+    // The largest that is allowed is allowed, though its size class is larger.
+    let device = reopened(device);
+    assert_eq!(of(device).fill(&[n - 1].into(), DType::F32, 2.0).device(), device);
+    assert!(of(device).check().is_ok());
 }
 
 #[test]
@@ -155,10 +168,12 @@ fn a_lost_gpu_is_an_error_and_not_a_panic() {
     let row = y.reshape([1, 100]);
     assert!(of(device).matmul(&row, &row, false, true).item().is_nan());
     assert!(matches!(error(device), DeviceError::Lost(_)), "{}", error(device));
-    let again = gpu::open(0).unwrap();
+    let again = reopened(device);
     assert_eq!(ones(again, 3).to_f64(), [1.0; 3]);
-    // Arrays of the lost one stay lost.
+    // Arrays of the lost one stay lost, and do not mix with others.
     assert!(x.to_f64().iter().all(|v| v.is_nan()));
+    assert!(std::panic::catch_unwind(|| &x + &ones(again, 100)).is_err());
+    assert!(of(again).check().is_ok());
 }
 
 /// A run of the lab that loses its GPU after `lost_at` steps, if that comes before the end.
@@ -192,7 +207,7 @@ fn a_gpu_lost_in_mid_training_ends_the_run_soon_and_leaves_the_last_checkpoint_w
     assert_eq!(checkpoint.step, 4);
     assert!(checkpoint.model.values().chain(checkpoint.ema.values()).all(Array::is_finite));
     assert!(snapshot(&lab.path("run")).keys().all(|path| path.extension().is_none_or(|e| e != "tmp")));
-    let device = gpu::open(0).unwrap();
+    let device = reopened(device);
     assert_eq!(session(&lab, device, u64::MAX).unwrap(), Outcome::Finished);
 }
 

@@ -31,7 +31,8 @@ fn attention(
     let q_$i = q[row * D4 + $iu] * p.scale;
     var sum_$i = vec4(0.0);
 //: end
-    var largest = -infinity();
+    // Below every score, and finite: the first that is not hidden is larger.
+    var largest = -3.4028234e38;
     var weights = 0.0;
     for (var first = 0u; first < p.m; first += TILE) {
         let count = min(TILE, p.m - first);
@@ -48,7 +49,7 @@ fn attention(
             if p.biased == 1u {
                 score += bias[bias_row + (first + j) * p.bias_m];
             }
-            if score == -infinity() {
+            if is_negative_infinity(score) {
                 continue;
             }
             // ANCHOR: online

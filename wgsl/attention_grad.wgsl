@@ -57,7 +57,7 @@ fn queries(
                 score += bias[bias_row + (first + j) * p.bias_m];
             }
             let ds = exponential(score - log_weights) * slope;
-            if score != -infinity() {
+            if !is_negative_infinity(score) {
 //: for i in 0..D4
                 sum_$i += ds * tile_a[j * D4 + $iu];
 //: end
@@ -111,7 +111,7 @@ fn keys(
             if p.biased == 1u {
                 score += bias[bias_column + (first + j) * p.bias_n];
             }
-            if score != -infinity() {
+            if !is_negative_infinity(score) {
                 let weight = exponential(score - log_sum[query]);
                 let ds = weight * slope;
 //: for i in 0..D4

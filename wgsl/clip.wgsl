@@ -36,7 +36,7 @@ fn shorten(
 ) {
     let i = (id.y * groups.x + id.x) * 256u + thread;
     let scale = p.max_norm / (length[0] + p.eps);
-    let finite = !is_nan(length[0]) && length[0] != infinity();
+    let finite = !is_nan(length[0]) && !is_infinite(length[0]);
     if i < p.count {
         // Within the limit they stay as they are, to the bit; and so they do where nothing sensible can be done.
         y[i] = select(x[i], x[i] * scale, finite && scale < 1.0);

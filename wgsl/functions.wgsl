@@ -1,5 +1,8 @@
 // The functions of `kernels::Unary` and `kernels::Binary`, numbered as there. The built-in exp, log, sin, cos and tanh of WGSL
-// may be off by thousands of units in the last place; these are written out, as on the CPU, and are the same on every GPU.
+// may be off by thousands of units in the last place; these are written out, as on the CPU, and are off by a few on every GPU.
+//
+// Compilers of some drivers take it that there are no NaN and no infinities, and may sum in another order. So both are told
+// by their bits, and where a difference must be taken exactly it is a fused multiply-add.
 
 // Not a constant: WGSL has no constant that is infinite.
 var<private> infinity_bits: u32 = 0x7f800000u;
@@ -8,16 +11,27 @@ fn infinity() -> f32 {
     return bitcast<f32>(infinity_bits);
 }
 
+fn negative_infinity() -> f32 {
+    return bitcast<f32>(infinity_bits | 0x80000000u);
+}
+
 fn not_a_number() -> f32 {
     return bitcast<f32>(infinity_bits | 0x00400000u);
 }
 
 // ANCHOR: is_nan
-// By its bits: compilers may take it that no number is a NaN, and remove x != x.
 fn is_nan(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
 // ANCHOR_END: is_nan
+
+fn is_infinite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u;
+}
+
+fn is_negative_infinity(x: f32) -> bool {
+    return bitcast<u32>(x) == 0xff800000u;
+}
 
 fn power_of_two(n: i32) -> f32 {
     return bitcast<f32>(u32(n + 127) << 23u);
@@ -31,7 +45,7 @@ fn exponential(at: f32) -> f32 {
     }
     let x = clamp(at, -104.0, 89.0);
     let n = round(x * 1.4426950408889634);
-    let r = x - n * 0.693359375 - n * -2.12194440e-4;
+    let r = fma(n, 2.12194440e-4, fma(n, -0.693359375, x));
     var q = 1.9875691500e-4;
     q = q * r + 1.3981999507e-3;
     q = q * r + 8.3334519073e-3;
@@ -47,14 +61,17 @@ fn exponential(at: f32) -> f32 {
 
 // x = 2^e m with m around 1, and log m by a polynomial.
 fn logarithm(x: f32) -> f32 {
-    if is_nan(x) || x == infinity() {
+    if is_nan(x) {
         return x;
     }
     if x < 0.0 {
         return not_a_number();
     }
     if x == 0.0 {
-        return -infinity();
+        return negative_infinity();
+    }
+    if is_infinite(x) {
+        return x;
     }
     let small = x < 1.17549435e-38;
     let bits = bitcast<u32>(select(x, x * 8388608.0, small));
@@ -79,10 +96,18 @@ fn logarithm(x: f32) -> f32 {
     return m + (q * m * z + e * -2.12194440e-4 - 0.5 * z) + e * 0.693359375;
 }
 
-// log(1 + x) for x in [0, 1]: log(1 + x) x / ((1 + x) - 1) makes good what 1 + x has lost.
+// log(1 + x) for x in [0, 1]: with s = x / (2 + x) it is 2 (s + s^3 / 3 + s^5 / 5 + ..), and s^2 is 1/9 at most.
 fn logarithm_1p(x: f32) -> f32 {
-    let w = 1.0 + x;
-    return select(logarithm(w) * (x / (w - 1.0)), x, w == 1.0);
+    let s = x / (2.0 + x);
+    let z = s * s;
+    var q = 1.0 / 15.0;
+    q = q * z + 1.0 / 13.0;
+    q = q * z + 1.0 / 11.0;
+    q = q * z + 1.0 / 9.0;
+    q = q * z + 1.0 / 7.0;
+    q = q * z + 1.0 / 5.0;
+    q = q * z + 1.0 / 3.0;
+    return 2.0 * s * (q * z + 1.0);
 }
 
 fn sign_of(x: f32, magnitude: f32) -> f32 {
@@ -108,7 +133,7 @@ fn hyperbolic_tangent(x: f32) -> f32 {
 // sin(x + quarters pi / 2). x is taken modulo pi / 2 in three parts, which is exact enough up to |x| of some thousands.
 fn sine(x: f32, quarters: i32) -> f32 {
     let n = round(x * 0.6366197723675814);
-    let r = x - n * 1.5703125 - n * 4.837512969970703e-4 - n * 7.54978995489188e-8;
+    let r = fma(n, -7.54978995489188e-8, fma(n, -4.837512969970703e-4, fma(n, -1.5703125, x)));
     let z = r * r;
     let s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * r + r;
     let c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0;

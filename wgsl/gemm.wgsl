@@ -10,15 +10,21 @@
 // 4 M4 x 4 N4 numbers of C in registers: of every 4 M4 + 4 N4 numbers it reads it makes 16 M4 N4 products. While it does, the
 // next slice is on its way from memory. Loops are unrolled here, as not every compiler does it.
 //
-// Constants: TILE_M, TILE_N, TILE_K, M4, N4; A_LOADS and B_LOADS, numbers of a slice that a thread brings; A_ALONG_K and
+// Constants: TILE_M, TILE_N, TILE_K, M4, N4; A_LOADS and B_LOADS, fours of a slice that a thread brings; A_ALONG_K and
 // B_ALONG_K, 1 if neighbours along k are neighbours in memory: then neighbouring threads bring these.
+//
+// A four of a slice is what a quarter of the tile apart stands: rows j, j + TILE_M / 4, j + TILE_M / 2 and so on. So threads
+// that are neighbours bring and put away what is neighbours in memory, and each writes a vec4 of its own: two threads that write
+// two components of one would be a race.
 
-const GROUPS_M: u32 = TILE_M / (4u * M4);
-const GROUPS_N: u32 = TILE_N / (4u * N4);
+const QUADS_M: u32 = TILE_M / 4u;
+const QUADS_N: u32 = TILE_N / 4u;
+const GROUPS_M: u32 = QUADS_M / M4;
+const GROUPS_N: u32 = QUADS_N / N4;
 const THREADS: u32 = GROUPS_M * GROUPS_N;
-// In vec4; one more where threads write along k, so that they meet different banks.
-const PITCH_A: u32 = TILE_M / 4u + A_ALONG_K;
-const PITCH_B: u32 = TILE_N / 4u + B_ALONG_K;
+// One more where threads write along k, so that they meet different banks.
+const PITCH_A: u32 = QUADS_M + A_ALONG_K;
+const PITCH_B: u32 = QUADS_N + B_ALONG_K;
 
 var<workgroup> slice_a: array<vec4<f32>, TILE_K * PITCH_A>;
 var<workgroup> slice_b: array<vec4<f32>, TILE_K * PITCH_B>;
@@ -44,28 +50,32 @@ fn gemm(
     let thread_m = thread / GROUPS_N;
     let thread_n = thread % GROUPS_N;
 
-    // Which numbers of a slice this thread brings.
+    // Which fours of a slice this thread brings, and the first of them.
 //: for i in 0..A_LOADS
-    let at_a_$i = thread + $iu * THREADS;
-    let m_$i = select(at_a_$i % TILE_M, at_a_$i / TILE_K, A_ALONG_K == 1u);
-    let ka_$i = select(at_a_$i / TILE_M, at_a_$i % TILE_K, A_ALONG_K == 1u);
-    let row_a_$i = a_row(top + m_$i);
-    let in_a_$i = top + m_$i < p.m;
-    var a_$i = 0.0;
-    if in_a_$i && first_k + ka_$i < end_k {
-        a_$i = a_at(row_a_$i, a_column(first_k + ka_$i));
+    let four_a_$i = thread + $iu * THREADS;
+    let j_a_$i = select(four_a_$i % QUADS_M, four_a_$i / TILE_K, A_ALONG_K == 1u);
+    let k_a_$i = select(four_a_$i / QUADS_M, four_a_$i % TILE_K, A_ALONG_K == 1u);
+    var a_$i = vec4(0.0);
+//: for r in 0..4
+    let row_a_$i_$r = a_row(top + j_a_$i + $ru * QUADS_M);
+    let in_a_$i_$r = top + j_a_$i + $ru * QUADS_M < p.m;
+    if in_a_$i_$r && first_k + k_a_$i < end_k {
+        a_$i[$r] = a_at(row_a_$i_$r, a_column(first_k + k_a_$i));
     }
 //: end
+//: end
 //: for i in 0..B_LOADS
-    let at_b_$i = thread + $iu * THREADS;
-    let n_$i = select(at_b_$i % TILE_N, at_b_$i / TILE_K, B_ALONG_K == 1u);
-    let kb_$i = select(at_b_$i / TILE_N, at_b_$i % TILE_K, B_ALONG_K == 1u);
-    let column_b_$i = b_column(left + n_$i);
-    let in_b_$i = left + n_$i < p.n;
-    var b_$i = 0.0;
-    if in_b_$i && first_k + kb_$i < end_k {
-        b_$i = b_at(b_row(first_k + kb_$i), column_b_$i);
+    let four_b_$i = thread + $iu * THREADS;
+    let j_b_$i = select(four_b_$i % QUADS_N, four_b_$i / TILE_K, B_ALONG_K == 1u);
+    let k_b_$i = select(four_b_$i / QUADS_N, four_b_$i % TILE_K, B_ALONG_K == 1u);
+    var b_$i = vec4(0.0);
+//: for r in 0..4
+    let column_b_$i_$r = b_column(left + j_b_$i + $ru * QUADS_N);
+    let in_b_$i_$r = left + j_b_$i + $ru * QUADS_N < p.n;
+    if in_b_$i_$r && first_k + k_b_$i < end_k {
+        b_$i[$r] = b_at(b_row(first_k + k_b_$i), column_b_$i_$r);
     }
+//: end
 //: end
 
 //: for i in 0..M4
@@ -77,24 +87,28 @@ fn gemm(
 //: end
     for (var k = first_k; k < end_k; k += TILE_K) {
 //: for i in 0..A_LOADS
-        slice_a[ka_$i * PITCH_A + m_$i / 4u][m_$i % 4u] = a_$i;
+        slice_a[k_a_$i * PITCH_A + j_a_$i] = a_$i;
 //: end
 //: for i in 0..B_LOADS
-        slice_b[kb_$i * PITCH_B + n_$i / 4u][n_$i % 4u] = b_$i;
+        slice_b[k_b_$i * PITCH_B + j_b_$i] = b_$i;
 //: end
         workgroupBarrier();
         let next = k + TILE_K;
 //: for i in 0..A_LOADS
-        a_$i = 0.0;
-        if in_a_$i && next + ka_$i < end_k {
-            a_$i = a_at(row_a_$i, a_column(next + ka_$i));
+        a_$i = vec4(0.0);
+//: for r in 0..4
+        if in_a_$i_$r && next + k_a_$i < end_k {
+            a_$i[$r] = a_at(row_a_$i_$r, a_column(next + k_a_$i));
         }
 //: end
+//: end
 //: for i in 0..B_LOADS
-        b_$i = 0.0;
-        if in_b_$i && next + kb_$i < end_k {
-            b_$i = b_at(b_row(next + kb_$i), column_b_$i);
+        b_$i = vec4(0.0);
+//: for r in 0..4
+        if in_b_$i_$r && next + k_b_$i < end_k {
+            b_$i[$r] = b_at(b_row(next + k_b_$i), column_b_$i_$r);
         }
+//: end
 //: end
         // ANCHOR: products
 //: for k in 0..TILE_K
@@ -120,14 +134,14 @@ fn gemm(
 
 //: for j in 0..N4
 //: for s in 0..4
-    let n_out_$j_$s = left + 4u * ($ju * GROUPS_N + thread_n) + $su;
+    let n_out_$j_$s = left + $ju * GROUPS_N + thread_n + $su * QUADS_N;
     let column_$j_$s = c_column(n_out_$j_$s);
 //: end
 //: end
 //: for i in 0..M4
 //: for r in 0..4
     {
-        let m_out = top + 4u * ($iu * GROUPS_M + thread_m) + $ru;
+        let m_out = top + $iu * GROUPS_M + thread_m + $ru * QUADS_M;
         if m_out < p.m {
             let row = c_row(m_out);
 //: for j in 0..N4

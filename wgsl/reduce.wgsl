@@ -20,7 +20,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
 fn empty() -> f32 {
-    return select(0.0, -infinity(), OP == 1u);
+    return select(0.0, negative_infinity(), OP == 1u);
 }
 
 fn combined(sum: f32, value: f32) -> f32 {

@@ -22,7 +22,7 @@ fn row_of(group: u32, thread: u32) -> vec2<u32> {
 }
 
 fn largest_of_row(row: vec2<u32>, thread: u32) -> f32 {
-    var largest = -infinity();
+    var largest = negative_infinity();
     for (var i = row.x; i < row.y; i += LANES) {
         largest = larger(largest, x[i]);
     }
@@ -47,7 +47,7 @@ fn softmax(
     let largest = largest_of_row(row, thread);
     let sum = exponentials_of_row(row, largest, thread);
     // A row of nothing but negative infinity has nothing to choose from.
-    let hidden = largest == -infinity();
+    let hidden = is_negative_infinity(largest);
     for (var i = row.x; i < row.y; i += LANES) {
         y[i] = select(exponential(x[i] - largest) / sum, 0.0, hidden);
     }
@@ -80,9 +80,9 @@ fn log_softmax(
     let row = row_of(id.y * groups.x + id.x, thread);
     let largest = largest_of_row(row, thread);
     let log_sum = logarithm(exponentials_of_row(row, largest, thread));
-    let hidden = largest == -infinity();
+    let hidden = is_negative_infinity(largest);
     for (var i = row.x; i < row.y; i += LANES) {
-        y[i] = select(x[i] - largest - log_sum, -infinity(), hidden);
+        y[i] = select(x[i] - largest - log_sum, negative_infinity(), hidden);
     }
 }
 

@@ -10,9 +10,18 @@ pub enum Device {
     /// The processor, with the kernels of `kernels::cpu`.
     #[default]
     Cpu,
-    /// A graphics processor, by its number in the list of `kernels::gpu::adapters`, with the kernels of `kernels::gpu`. It is
-    /// opened by `kernels::gpu::open`, which gives this.
-    Gpu(u32),
+    /// A graphics processor, with the kernels of `kernels::gpu`. It is opened by `kernels::gpu::open`, which gives this.
+    Gpu(GpuId),
+}
+
+/// Which graphics processor, and which opening of it: one that was lost and opened again is another device, and knows nothing
+/// of arrays of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GpuId {
+    /// Its number in the list of `kernels::gpu::adapters`.
+    pub adapter: u32,
+    /// How often it had been opened before.
+    pub opening: u32,
 }
 
 impl Device {
@@ -26,7 +35,7 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
-            Device::Gpu(number) => write!(f, "gpu:{number}"),
+            Device::Gpu(id) => write!(f, "gpu:{}", id.adapter),
         }
     }
 }

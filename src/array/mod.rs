@@ -10,7 +10,7 @@ mod ledger;
 mod shape;
 
 pub use buffer::Buffer;
-pub use device::{Device, Remote};
+pub use device::{Device, GpuId, Remote};
 pub use dtype::{DType, Element};
 pub use ledger::{Ledger, is_planning};
 pub use shape::Shape;

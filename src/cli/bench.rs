@@ -269,8 +269,8 @@ fn wait(device: Device) {
 
 /// The GPU, if it is one.
 fn adapter(device: Device) -> Option<gpu::Adapter> {
-    let Device::Gpu(number) = device else { return None };
-    gpu::adapters().into_iter().find(|adapter| adapter.number == number)
+    let Device::Gpu(id) = device else { return None };
+    gpu::adapters().into_iter().find(|adapter| adapter.number == id.adapter)
 }
 
 /// The largest resident memory so far, where /proc tells.

@@ -2,6 +2,7 @@
 
 use super::{Common, Result, note, print};
 use clap::Args;
+use imagen::array::Device;
 use imagen::data::Dataset;
 use imagen::kernels::profile;
 use imagen::train::{
@@ -59,7 +60,8 @@ pub fn run(args: &TrainArgs) -> Result {
         task.parameters().count(),
         trainer.step()
     ));
-    if !args.common.quiet {
+    // The plan is one of the CPU's memory.
+    if !args.common.quiet && device == Device::Cpu {
         let peak = MemoryPlan::of(&config, &data)?.peak_bytes as f64 / 1e6;
         display.note(&format!("estimated peak of memory: {peak:.0} MB"));
     }

@@ -1,7 +1,7 @@
 //! The primitives a device must provide: one trait, with every primitive's contract.
 //!
-//! Everything above this (autograd, layers, samplers) reaches a device only through [`Kernels`]. A second device
-//! implements the trait and is then covered by the same tests. Gradients are not here: they are written once, in
+//! Everything above this (autograd, layers, samplers) reaches a device only through [`Kernels`]. There are two, [`cpu`] and
+//! [`mod@gpu`]; another implements the trait and is then covered by the same tests. Gradients are not here: they are written once, in
 //! `autograd`, out of these primitives. The exceptions are pairs (`softmax` and `softmax_grad`, …) where the gradient
 //! needs a pass of its own to be fast.
 //!
@@ -9,6 +9,7 @@
 
 mod arithmetic;
 mod attention;
+mod axes;
 pub mod cpu;
 mod device_error;
 mod elementwise;
@@ -116,7 +117,8 @@ pub trait Kernels: Send + Sync {
     /// x repeated along its axes of size 1 (or missing in front) until it has shape `shape`.
     fn broadcast_to(&self, x: &Array, shape: &Shape) -> Array;
 
-    /// Axes in another order: axis i of the result is axis `order[i]` of x.
+    /// Axes in another order: axis i of the result is axis `order[i]` of x. A GPU panics if, after axes that stay together are
+    /// joined, more than 8 are left; so it does in `binary`, `broadcast_to` and `slice`.
     fn permute(&self, x: &Array, order: &[usize]) -> Array;
 
     /// The part of x with `range` along `axis`.
@@ -129,7 +131,8 @@ pub trait Kernels: Send + Sync {
     fn concat(&self, parts: &[&Array], axis: usize) -> Array;
 
     /// Batched matrix product: a is [.., n, k] ([.., k, n] if `transpose_a`), b is [.., k, m] ([.., m, k] if
-    /// `transpose_b`), the result [.., n, m]. The leading axes broadcast.
+    /// `transpose_b`), the result [.., n, m]. The leading axes broadcast; a GPU panics if more than 4 are left when those that
+    /// broadcast alike are joined.
     fn matmul(&self, a: &Array, b: &Array, transpose_a: bool, transpose_b: bool) -> Array;
 
     /// Cross-correlation, as every deep-learning library means by convolution: x [B, C, H, W], weight [O, C, kh, kw],

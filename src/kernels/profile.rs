@@ -5,7 +5,7 @@
 
 use super::gpu::{Gpu, gpu};
 use super::{AdamStep, Binary, ConvShape, DeviceError, Kernels, Reduce, Unary, cpu};
-use crate::array::{Array, DType, Device, Shape};
+use crate::array::{Array, DType, Device, GpuId, Shape};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -121,18 +121,22 @@ struct Timed {
 /// The kernels of `device`, each timed.
 pub(super) fn timed(device: Device) -> &'static dyn Kernels {
     static CPU: Timed = Timed { inner: &cpu::Cpu, gpu: None };
-    let Device::Gpu(number) = device else { return &CPU };
+    let Device::Gpu(id) = device else { return &CPU };
     let mut gpus = gpus();
-    *gpus.entry(number).or_insert_with(|| {
+    if !is_on() {
+        // It has just been stopped, by another thread.
+        return gpu(device);
+    }
+    *gpus.entry(id).or_insert_with(|| {
         let gpu = gpu(device);
         // Asked for by device from anywhere, like the GPU itself: it stays for as long as the program runs.
         Box::leak(Box::new(Timed { inner: gpu, gpu: gpu.start_timing().then_some(gpu) }))
     })
 }
 
-/// The GPUs that are timed, by their number.
-fn gpus() -> MutexGuard<'static, BTreeMap<u32, &'static Timed>> {
-    static GPUS: Mutex<BTreeMap<u32, &'static Timed>> = Mutex::new(BTreeMap::new());
+/// The GPUs that are timed.
+fn gpus() -> MutexGuard<'static, BTreeMap<GpuId, &'static Timed>> {
+    static GPUS: Mutex<BTreeMap<GpuId, &'static Timed>> = Mutex::new(BTreeMap::new());
     GPUS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

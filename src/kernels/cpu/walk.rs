@@ -1,6 +1,7 @@
 //! Walking over broadcast or permuted operands in the order of the result, in runs as long as possible.
 
 use crate::array::Shape;
+use crate::kernels::axes::{joined, repeated};
 
 /// Where `N` operands are read while a result of some shape is written from front to back.
 ///
@@ -18,29 +19,14 @@ pub(super) struct Walk<const N: usize> {
 impl<const N: usize> Walk<N> {
     /// A walk over `sizes`, where operand k moves `strides[k][axis]` per step along an axis.
     pub fn new(sizes: &[usize], strides: [&[usize]; N]) -> Walk<N> {
-        let mut axes: Vec<(usize, [usize; N])> = Vec::new();
-        for (axis, &size) in sizes.iter().enumerate().filter(|&(_, &size)| size != 1) {
-            let step = strides.map(|strides| strides[axis]);
-            match axes.last_mut() {
-                Some((outer_size, outer)) if (0..N).all(|k| outer[k] == step[k] * size) => {
-                    *outer_size *= size;
-                    *outer = step;
-                }
-                _ => axes.push((size, step)),
-            }
-        }
+        let mut axes = joined(sizes, strides);
         let (run, step) = axes.pop().unwrap_or((1, [1; N]));
         Walk { outer: axes, run, step }
     }
 
     /// A walk over operands of the given shapes as they broadcast to `shape`.
     pub fn broadcast(shape: &Shape, operands: [&Shape; N]) -> Walk<N> {
-        let strides = operands.map(|operand| {
-            let missing = shape.len() - operand.len();
-            let mut strides = vec![0; missing];
-            strides.extend(operand.strides().iter().zip(operand.iter()).map(|(&s, &n)| if n == 1 { 0 } else { s }));
-            strides
-        });
+        let strides = operands.map(|operand| repeated(operand, shape));
         Walk::new(shape, strides.each_ref().map(Vec::as_slice))
     }
 

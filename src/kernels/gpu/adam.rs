@@ -1,7 +1,8 @@
 //! One step of Adam as one pass over parameter, gradient and moments, and over the parameter's moving average.
 
-use super::context::{Context, words};
+use super::context::Context;
 use super::map::own;
+use super::numbers::words;
 use super::shader::Shader;
 use super::{groups, quads};
 use crate::array::Array;

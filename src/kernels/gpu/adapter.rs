@@ -2,9 +2,9 @@
 
 use super::super::DeviceError;
 use super::Gpu;
-use super::context::Context;
-use crate::array::Device;
-use std::collections::HashMap;
+use super::context::{Context, largest_array};
+use crate::array::{Device, GpuId};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A GPU of this machine, or something that passes for one.
@@ -65,7 +65,7 @@ impl Adapter {
             backend: info.backend.to_string(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             memory_bytes: memory(adapter),
-            largest_array_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            largest_array_bytes: largest_array(&limits),
             shared_memory_bytes: limits.max_compute_workgroup_storage_size,
             workgroup_threads: limits.max_compute_invocations_per_workgroup,
             subgroup_threads: (info.subgroup_min_size, info.subgroup_max_size),
@@ -152,25 +152,32 @@ fn may_have_hardware() -> bool {
 }
 
 /// GPUs in use. They are never closed: kernels are asked for by device, from anywhere.
-static OPENED: Mutex<Option<HashMap<u32, &'static Gpu>>> = Mutex::new(None);
+static OPENED: Mutex<BTreeMap<GpuId, &'static Gpu>> = Mutex::new(BTreeMap::new());
 
-pub(super) fn opened(number: u32) -> Option<&'static Gpu> {
-    OPENED.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(&number).copied()
+pub(super) fn opened(id: GpuId) -> Option<&'static Gpu> {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
 }
 
-/// Opens the GPU with this number among [`adapters`], if it is not open already. One that was lost is opened anew. Errors: there
-/// is none of this number, it lacks something, or its driver refuses.
+/// Opens the GPU with this number among [`adapters`], if it is not open already. One that has failed is opened anew, as another
+/// device. Errors: there is none of this number, it lacks something, or its driver refuses.
 pub fn open(number: u32) -> Result<Device, DeviceError> {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    let opened = opened.get_or_insert_default();
-    let usable = opened.get(&number).is_some_and(|gpu| gpu.context.check().is_ok());
-    if !usable {
-        opened.insert(number, Box::leak(Box::new(Gpu { context: connect(number)? })));
-    }
-    Ok(Device::Gpu(number))
+    let last = opened.iter().rfind(|(id, _)| id.adapter == number).map(|(&id, gpu)| (id, *gpu));
+    let opening = match last {
+        Some((id, gpu)) if gpu.context.check().is_ok() => return Ok(Device::Gpu(id)),
+        Some((id, gpu)) => {
+            gpu.context.abandon();
+            id.opening + 1
+        }
+        None => 0,
+    };
+    let id = GpuId { adapter: number, opening };
+    opened.insert(id, Box::leak(Box::new(Gpu { context: connect(id)? })));
+    Ok(Device::Gpu(id))
 }
 
-fn connect(number: u32) -> Result<std::sync::Arc<Context>, DeviceError> {
+fn connect(id: GpuId) -> Result<std::sync::Arc<Context>, DeviceError> {
+    let number = id.adapter;
     let Some(adapter) = list().get(number as usize) else {
         let problem = match list().len() {
             0 => "no GPU was found: its Vulkan driver may be missing (on Linux, libvulkan1 and the driver's package); use \
@@ -197,7 +204,7 @@ fn connect(number: u32) -> Result<std::sync::Arc<Context>, DeviceError> {
     });
     let (device, queue) =
         pollster::block_on(request).map_err(|e| DeviceError::Unfit { gpu: name, lack: e.to_string() })?;
-    Ok(Context::new(number, adapter.limits(), device, queue))
+    Ok(Context::new(id, adapter.limits(), device, queue))
 }
 
 #[cfg(test)]

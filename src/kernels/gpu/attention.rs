@@ -1,9 +1,11 @@
 //! Attention that stores no n x m matrix.
 
-use super::axes::{Axes, repeated};
-use super::context::{Context, Word, words};
+use super::axes::Axes;
+use super::context::Context;
+use super::numbers::{Word, words};
 use super::shader::Shader;
 use crate::array::{Array, Shape};
+use crate::kernels::axes::repeated;
 use std::sync::Arc;
 
 /// Threads of a workgroup, each with a query or a key.

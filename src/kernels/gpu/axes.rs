@@ -1,12 +1,11 @@
 //! Strides of arrays that are walked together.
 
-use crate::array::Shape;
+use crate::kernels::axes::joined;
 
 /// The most axes that a kernel walks along, after axes that lie together have been joined.
 const MOST_AXES: usize = 8;
 
-/// Axes of a walk: their sizes, and for each of N arrays how far a step along them goes. Axes of size 1 are left out, and axes
-/// that are one behind the other in every array are joined.
+/// Axes of a walk, joined where they can be: their sizes, and for each of N arrays how far a step along them goes.
 #[derive(Debug, PartialEq)]
 pub(super) struct Axes<const N: usize> {
     pub sizes: Vec<usize>,
@@ -17,23 +16,11 @@ impl<const N: usize> Axes<N> {
     /// Panics if more axes are left than a kernel can walk along.
     #[track_caller]
     pub fn new(sizes: &[usize], strides: [Vec<usize>; N]) -> Axes<N> {
-        let mut axes = Axes { sizes: Vec::new(), strides: std::array::from_fn(|_| Vec::new()) };
-        for axis in (0..sizes.len()).filter(|&axis| sizes[axis] != 1) {
-            let size = sizes[axis];
-            let joins = |n: usize| axes.strides[n].last().is_some_and(|&before| before == strides[n][axis] * size);
-            if !axes.sizes.is_empty() && (0..N).all(joins) {
-                *axes.sizes.last_mut().expect("there is an axis to join") *= size;
-                for (joined, strides) in axes.strides.iter_mut().zip(&strides) {
-                    *joined.last_mut().expect("as many strides as sizes") = strides[axis];
-                }
-            } else {
-                axes.sizes.push(size);
-                axes.strides.iter_mut().zip(&strides).for_each(|(joined, strides)| joined.push(strides[axis]));
-            }
-        }
-        let rank = axes.sizes.len();
+        let (sizes, steps): (Vec<usize>, Vec<[usize; N]>) =
+            joined(sizes, strides.each_ref().map(Vec::as_slice)).into_iter().unzip();
+        let rank = sizes.len();
         assert!(rank <= MOST_AXES, "the GPU walks along at most {MOST_AXES} axes, these sizes need {rank}: {sizes:?}");
-        axes
+        Axes { sizes, strides: std::array::from_fn(|n| steps.iter().map(|step| step[n]).collect()) }
     }
 
     /// How many axes.
@@ -47,18 +34,10 @@ pub(super) fn eight(numbers: &[usize], fill: usize) -> [usize; MOST_AXES] {
     std::array::from_fn(|i| numbers.get(i).copied().unwrap_or(fill))
 }
 
-/// How far a step along each axis of `shape` goes in an array of shape `from` that is repeated to it: 0 along repeated axes.
-pub(super) fn repeated(from: &[usize], shape: &[usize]) -> Vec<usize> {
-    let strides = Shape::from(from).strides();
-    let missing = shape.len() - from.len();
-    (0..shape.len())
-        .map(|axis| if axis < missing || from[axis - missing] == 1 { 0 } else { strides[axis - missing] })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::axes::repeated;
 
     #[test]
     fn axes_that_lie_together_are_joined() {

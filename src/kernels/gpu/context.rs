@@ -4,11 +4,12 @@
 //! recording it. Only reading waits.
 
 use super::super::DeviceError;
+use super::numbers::{Numbers, Word, numbers, words};
 use super::pipeline::Pipeline;
 use super::pool::{Pool, PoolStats, size_class};
 use super::shader::Shader;
 use super::timing::Timing;
-use crate::array::{Array, Device, Remote, Shape};
+use crate::array::{Array, GpuId, Shape};
 use half::f16;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,12 +23,21 @@ const BATCH: u32 = 128;
 /// How long a GPU that has done its work may take to hand it over.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// Bytes that may go to the GPU by way of the driver's own memory before it is asked to give that back.
+const MOST_ON_THE_WAY: u64 = 64 << 20;
+
+/// Operations that a batch has at most, about. A driver takes a GPU for hung that works on one for seconds.
+const BATCH_WORK: f64 = 1e11;
+
+/// How long a GPU may take for all that was sent to it.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// The largest number of workgroups along one axis that every GPU takes.
 const MOST_GROUPS: u32 = 65_535;
 
 /// A GPU in use.
 pub(super) struct Context {
-    pub number: u32,
+    pub id: GpuId,
     pub limits: wgpu::Limits,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -40,7 +50,14 @@ pub(super) struct Context {
     batch: AtomicU64,
     /// The most bytes that may be held at once.
     budget: AtomicU64,
+    /// Bytes written from the CPU that the driver may still hold a copy of.
+    on_the_way: AtomicU64,
     counts: Counts,
+}
+
+/// The largest array, in bytes: what the GPU allows, and what the shaders, which count with 31 bits, can reach.
+pub(super) fn largest_array(limits: &wgpu::Limits) -> u64 {
+    limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(i32::MAX as u64) & !255
 }
 
 /// The commands of the open batch.
@@ -52,6 +69,8 @@ struct Recorder {
     stride: usize,
     uniform: wgpu::Buffer,
     recorded: u32,
+    /// Operations of the kernels recorded, as far as they were told.
+    work: f64,
     timing: Option<Timing>,
 }
 
@@ -77,88 +96,8 @@ pub struct Stats {
     pub pipelines: u64,
 }
 
-/// Numbers of an array on a GPU; their buffer goes back to the pool when they are dropped.
-pub(super) struct Numbers {
-    pub context: Arc<Context>,
-    /// None if the GPU failed before there was one, or if there are no numbers.
-    pub buffer: Option<wgpu::Buffer>,
-    len: usize,
-    /// Whether each has 16 bits. No kernel writes to such an array.
-    pub half: bool,
-}
-
-// Every lock of a context is taken for whole changes only, so a panic elsewhere leaves nothing half done.
-impl std::panic::UnwindSafe for Numbers {}
-impl std::panic::RefUnwindSafe for Numbers {}
-
-impl Drop for Numbers {
-    fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            let batch = self.context.batch.load(Ordering::Relaxed);
-            lock(&self.context.pool).keep(buffer.size(), batch, buffer);
-        }
-    }
-}
-
-impl Remote for Numbers {
-    fn device(&self) -> Device {
-        Device::Gpu(self.context.number)
-    }
-
-    fn read(&self) -> Vec<f32> {
-        if self.len == 0 {
-            return Vec::new();
-        }
-        let read = |buffer| match self.half {
-            false => self.context.read::<f32>(buffer, self.len),
-            true => {
-                let halves = self.context.read::<u16>(buffer, self.len.next_multiple_of(2))?;
-                Some(halves[..self.len].iter().map(|&bits| f16::from_bits(bits).to_f32()).collect())
-            }
-        };
-        self.buffer.as_ref().and_then(read).unwrap_or_else(|| vec![f32::NAN; self.len])
-    }
-}
-
-/// A word of a kernel's parameters.
-#[derive(Clone, Copy)]
-pub(super) struct Word(pub u32);
-
-impl From<u32> for Word {
-    fn from(value: u32) -> Word {
-        Word(value)
-    }
-}
-
-impl From<usize> for Word {
-    fn from(value: usize) -> Word {
-        // Arrays that a GPU holds have fewer than 2^32 numbers, and sizes of empty ones do not matter.
-        Word(value as u32)
-    }
-}
-
-impl From<f32> for Word {
-    fn from(value: f32) -> Word {
-        Word(value.to_bits())
-    }
-}
-
-impl From<f64> for Word {
-    fn from(value: f64) -> Word {
-        Word((value as f32).to_bits())
-    }
-}
-
-/// Parameters of a kernel, in the order of the fields of its `Params`.
-macro_rules! words {
-    ($($value:expr),* $(,)?) => {
-        &[$(crate::kernels::gpu::context::Word::from($value)),*]
-    };
-}
-pub(super) use words;
-
 impl Context {
-    pub fn new(number: u32, limits: wgpu::Limits, device: wgpu::Device, queue: wgpu::Queue) -> Arc<Context> {
+    pub fn new(id: GpuId, limits: wgpu::Limits, device: wgpu::Device, queue: wgpu::Queue) -> Arc<Context> {
         let stride = limits.min_uniform_buffer_offset_alignment.max(256) as usize;
         let uniform = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
@@ -166,9 +105,10 @@ impl Context {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let recorder = Recorder { open: None, parameters: Vec::new(), stride, uniform, recorded: 0, timing: None };
+        let recorder =
+            Recorder { open: None, parameters: Vec::new(), stride, uniform, recorded: 0, work: 0.0, timing: None };
         let context = Arc::new(Context {
-            number,
+            id,
             limits,
             device,
             queue,
@@ -178,6 +118,7 @@ impl Context {
             recorder: Mutex::new(recorder),
             batch: AtomicU64::new(1),
             budget: AtomicU64::new(u64::MAX),
+            on_the_way: AtomicU64::new(0),
             counts: Counts::default(),
         });
         // Weak: a context that nobody uses must not live on in its own callbacks.
@@ -201,7 +142,7 @@ impl Context {
         let failure = lock(&self.failure).clone();
         if let Some(DeviceError::Driver(_)) = failure {
             // It may be that the GPU is lost, and that this comes to be known only once all that was sent has ended.
-            let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+            let _ = self.wait();
         }
         lock(&self.failure).clone().map_or(Ok(()), Err)
     }
@@ -213,6 +154,27 @@ impl Context {
             (None, _) | (Some(DeviceError::Driver(_)), DeviceError::Lost(_)) => *failure = Some(error),
             _ => {}
         }
+    }
+
+    /// Waits for all that was sent.
+    fn wait(&self) -> Result<wgpu::PollStatus, wgpu::PollError> {
+        self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) })
+    }
+
+    /// Takes the buffer of an array that is dropped.
+    pub fn take_back(&self, buffer: wgpu::Buffer) {
+        let mut pool = lock(&self.pool);
+        pool.keep(buffer.size(), self.batch.load(Ordering::Relaxed), buffer);
+        if self.has_failed() {
+            // Nobody will ask for it any more.
+            pool.clear();
+        }
+    }
+
+    /// Gives back what a GPU that has failed still holds but for arrays that live on.
+    pub fn abandon(&self) {
+        lock(&self.recorder).open = None;
+        lock(&self.pool).clear();
     }
 
     /// Whether anything has failed. Of a lost GPU this may not know yet.
@@ -263,6 +225,12 @@ impl Context {
         let buffer = self.buffer(shape, width, "numbers from the CPU", self.batch.load(Ordering::Relaxed));
         if let Some(buffer) = &buffer {
             self.queue.write_buffer(buffer, 0, bytes);
+            if self.on_the_way.fetch_add(bytes.len() as u64, Ordering::Relaxed) > MOST_ON_THE_WAY {
+                // No recorded kernel uses the buffers that were written to, so these may go ahead.
+                self.queue.submit([]);
+                let _ = self.wait();
+                self.on_the_way.store(0, Ordering::Relaxed);
+            }
         }
         Array::from_remote(shape, Arc::new(Numbers { context: self.clone(), buffer, len: shape.numel(), half }))
     }
@@ -278,9 +246,9 @@ impl Context {
             return None;
         }
         let bytes = width * shape.numel() as u64;
-        let limit = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        let limit = largest_array(&self.limits);
         let what = || format!("{what} {shape}");
-        let class = size_class(bytes);
+        let class = size_class(bytes).min(limit.max(bytes));
         if class > limit {
             self.fail(DeviceError::TooLarge { what: what(), bytes, limit });
             return None;
@@ -296,7 +264,7 @@ impl Context {
         pool.clear();
         drop(pool);
         self.flush();
-        let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+        let _ = self.wait();
         let mut pool = lock(&self.pool);
         let made = self.make(&mut pool, class);
         if made.is_none() {
@@ -355,7 +323,6 @@ impl Context {
         recorder
             .parameters
             .extend_from_slice(bytemuck::cast_slice(&parameters.iter().map(|w| w.0).collect::<Vec<_>>()));
-        assert!(recorder.parameters.len() - offset <= 256, "{}: too many parameters", shader.file);
         let padded = offset + recorder.stride;
         recorder.parameters.resize(padded, 0);
         let uniform = wgpu::BufferBinding { buffer: &recorder.uniform, offset: 0, size: wgpu::BufferSize::new(256) };
@@ -386,7 +353,7 @@ impl Context {
         }
         recorder.recorded += 1;
         self.counts.kernels.fetch_add(1, Ordering::Relaxed);
-        if recorder.recorded == BATCH {
+        if recorder.recorded == BATCH || recorder.work > BATCH_WORK {
             self.send(&mut recorder, None);
         }
         // ANCHOR_END: record
@@ -399,6 +366,11 @@ impl Context {
         let shader = Shader::new("half", "widen").with_half(true);
         self.run(shader, words![array.numel()], &[array, &wide], array.numel().div_ceil(256));
         wide
+    }
+
+    /// Tells that the next kernel does so many operations: a batch is sent before it has too many.
+    pub fn expect(&self, operations: f64) {
+        lock(&self.recorder).work += operations;
     }
 
     fn begin(&self) -> (wgpu::ComputePass<'static>, wgpu::CommandEncoder) {
@@ -442,6 +414,7 @@ impl Context {
         self.queue.submit([encoder.finish()]);
         recorder.parameters.clear();
         recorder.recorded = 0;
+        recorder.work = 0.0;
         self.batch.fetch_add(1, Ordering::Relaxed);
         self.counts.batches.fetch_add(1, Ordering::Relaxed);
         if let Some(timing) = &mut recorder.timing {
@@ -450,7 +423,7 @@ impl Context {
     }
 
     /// The first numbers of a buffer, once all that was recorded before has been done; none if the GPU has failed.
-    fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, len: usize) -> Option<Vec<T>> {
+    pub fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, len: usize) -> Option<Vec<T>> {
         if self.has_failed() {
             return None;
         }
@@ -473,7 +446,7 @@ impl Context {
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             let _ = sender.send(result);
         });
-        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        let polled = self.wait();
         let lost = |why: String| self.fail(DeviceError::Lost(why));
         if let Err(error) = polled {
             lost(error.to_string());
@@ -525,16 +498,6 @@ impl Context {
         self.flush();
         lock(&self.recorder).timing.take().map_or_else(HashMap::new, |timing| timing.finish(&self.device))
     }
-}
-
-/// The numbers of an array of this module. Panics if it is on another device.
-#[track_caller]
-pub(super) fn numbers(array: &Array) -> &Numbers {
-    let remote = array.remote().and_then(|remote| (&**remote as &dyn std::any::Any).downcast_ref());
-    let Some(numbers) = remote else {
-        panic!("array {} is on {}: move it to the GPU first", array.shape(), array.device())
-    };
-    numbers
 }
 
 // ANCHOR: folded

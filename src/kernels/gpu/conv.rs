@@ -1,9 +1,10 @@
 //! Convolutions as matrix products that gather one factor while they go, and, by definition, as what these are tested against.
 
-use super::context::{Context, Word, numbers, words};
+use super::context::Context;
 use super::gemm::{Plan, Product};
 use super::map::fill;
 use super::matmul::summed;
+use super::numbers::{Word, numbers, words};
 use super::shader::Shader;
 use crate::array::{Array, Shape};
 use crate::kernels::ConvShape;
@@ -87,6 +88,7 @@ impl Implicit<'_> {
         let wide = |i: usize| if i == 1 && shader.half { operands[i].clone() } else { gpu.widened(operands[i]) };
         let operands: Vec<Array> = (0..operands.len()).map(wide).collect();
         let arrays: Vec<&Array> = operands.iter().chain([&parts]).collect();
+        gpu.expect(product.operations());
         gpu.run(shader, &sizes.parameters(product, &plan, bias), &arrays, plan.groups);
         summed(gpu, parts).reshape(shape)
     }
@@ -110,7 +112,9 @@ pub(super) fn conv2d_grad_input(gpu: &Arc<Context>, g: &Array, weight: &Array, x
     let sizes = Sizes::new(x, weight.shape(), conv);
     let [b, c, height, width] = sizes.x;
     let product = Product { m: c, n: b * height * width, k: weight.numel() / c.max(1), batches: 1 };
-    let implicit = Implicit { file: "conv_grad_input", product, along_k: [true, false], shape: &sizes.x };
+    // The taps of a channel lie together; if there is but one, its neighbours along k are whole rows apart.
+    let along_k = sizes.weight[2] * sizes.weight[3] > 1;
+    let implicit = Implicit { file: "conv_grad_input", product, along_k: [along_k, false], shape: &sizes.x };
     implicit.run(gpu, sizes, &[g, weight], false)
 }
 

@@ -1,11 +1,13 @@
 //! Kernels that move numbers without changing them.
 
-use super::axes::{Axes, eight, repeated};
-use super::context::{Context, Word, words};
+use super::axes::{Axes, eight};
+use super::context::Context;
 use super::groups;
 use super::map::fill;
+use super::numbers::{Word, words};
 use super::shader::Shader;
 use crate::array::{Array, Shape};
+use crate::kernels::axes::repeated;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -41,6 +43,11 @@ fn gather(gpu: &Arc<Context>, x: &Array, shape: Shape, start: usize, axes: &Axes
     parameters.extend(eight(&axes.strides[0], 0).map(Word::from));
     gpu.run(Shader::new("copy", "gather").with("RANK", axes.rank()), &parameters, &[x, &y], groups(y.numel()));
     y
+}
+
+/// The same numbers once more.
+pub(super) fn duplicate(gpu: &Arc<Context>, x: &Array) -> Array {
+    gather(gpu, x, x.shape().clone(), 0, &Axes::new(&[x.numel()], [vec![1]]), "a copy")
 }
 
 pub(super) fn broadcast_to(gpu: &Arc<Context>, x: &Array, shape: &Shape) -> Array {

@@ -44,6 +44,13 @@ pub(super) struct Product {
     pub batches: usize,
 }
 
+impl Product {
+    /// Multiplications and additions.
+    pub fn operations(&self) -> f64 {
+        2.0 * self.m as f64 * self.n as f64 * self.k as f64 * self.batches as f64
+    }
+}
+
 /// How a product is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Plan {
@@ -92,8 +99,8 @@ impl Plan {
             .with("TILE_K", k)
             .with("M4", m4)
             .with("N4", n4)
-            .with("A_LOADS", m * k / threads)
-            .with("B_LOADS", n * k / threads)
+            .with("A_LOADS", m * k / 4 / threads)
+            .with("B_LOADS", n * k / 4 / threads)
             .with("A_ALONG_K", along_k[0])
             .with("B_ALONG_K", along_k[1])
     }
@@ -109,7 +116,8 @@ mod tests {
         for tile in TILES {
             let threads = tile.m / (4 * tile.m4) * (tile.n / (4 * tile.n4));
             assert!(threads <= 256 && threads.is_multiple_of(tile.k));
-            assert!((tile.m * tile.k).is_multiple_of(threads) && (tile.n * tile.k).is_multiple_of(threads));
+            // A thread brings whole fours.
+            assert!((tile.m * tile.k).is_multiple_of(4 * threads) && (tile.n * tile.k).is_multiple_of(4 * threads));
             assert!(16 * tile.k * (tile.m / 4 + 1 + tile.n / 4 + 1) <= 16_384, "{tile:?}");
         }
     }

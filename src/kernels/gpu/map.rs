@@ -1,10 +1,12 @@
 //! Functions applied element by element.
 
-use super::axes::{Axes, eight, repeated};
-use super::context::{Context, Word, numbers, words};
+use super::axes::{Axes, eight};
+use super::context::Context;
+use super::numbers::{Word, numbers, words};
 use super::shader::Shader;
 use super::{groups, quads};
 use crate::array::{Array, Shape};
+use crate::kernels::axes::repeated;
 use crate::kernels::{Binary, Unary};
 use std::sync::Arc;
 
@@ -81,6 +83,6 @@ fn owns(array: &mut Array) -> bool {
 /// Makes `array` one that may be changed in place.
 pub(super) fn own(gpu: &Arc<Context>, array: &mut Array) {
     if !owns(array) {
-        *array = affine(gpu, array, 1.0, 0.0);
+        *array = super::copy::duplicate(gpu, array);
     }
 }

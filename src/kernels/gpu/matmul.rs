@@ -1,9 +1,10 @@
 //! Batched matrix products, on a ladder: by definition, by tiles in shared memory, and with blocks in registers.
 
-use super::context::{Context, Word, numbers, words};
+use super::context::Context;
 use super::gemm::{Plan, Product};
 use super::groups;
 use super::map::fill;
+use super::numbers::{Word, numbers, words};
 use super::reduce::reduce;
 use super::shader::Shader;
 use crate::array::{Array, Shape};
@@ -45,7 +46,7 @@ impl<'a> Call<'a> {
             return Call { a, b, product, a_strides, b_strides, lead, shape };
         }
         let steps = |from: &[usize], size: usize| {
-            super::axes::repeated(from, &lead).into_iter().map(|stride| stride * size).collect::<Vec<_>>()
+            crate::kernels::axes::repeated(from, &lead).into_iter().map(|stride| stride * size).collect::<Vec<_>>()
         };
         let axes = super::axes::Axes::new(&lead, [steps(a_lead, m * k), steps(b_lead, k * n)]);
         assert!(axes.rank() <= MOST_LEAD, "matmul: the GPU takes at most {MOST_LEAD} leading axes, {lead} has more");
@@ -90,6 +91,7 @@ fn fast(gpu: &Arc<Context>, call: Call<'_>, plan: Plan) -> Array {
     let parts = gpu.array([splits, call.shape.numel()], "matmul");
     let parameters = call.parameters([tiles_m, tiles_n, splits, split_k]);
     let shader = plan.shader("matmul", along_k).with_half(numbers(call.b).half);
+    gpu.expect(call.product.operations());
     gpu.run(shader, &parameters, &[&gpu.widened(call.a), call.b, &parts], plan.groups);
     summed(gpu, parts).reshape(call.shape)
 }

@@ -25,6 +25,7 @@ mod gemm;
 mod map;
 mod matmul;
 mod norm;
+mod numbers;
 mod peak;
 mod pipeline;
 mod pool;
@@ -70,7 +71,7 @@ fn lanes(n: usize) -> usize {
     match n {
         0..=4 => 1,
         5..=64 => 8,
-        65..=512 => 64,
+        65..=2048 => 64,
         _ => THREADS,
     }
 }
@@ -88,8 +89,8 @@ pub struct Gpu {
 /// The GPU behind a device that [`open`] gave. Panics if it is the CPU, or was never opened.
 #[track_caller]
 pub fn gpu(device: Device) -> &'static Gpu {
-    let Device::Gpu(number) = device else { panic!("{device} is no GPU") };
-    adapter::opened(number).unwrap_or_else(|| panic!("{device} has not been opened"))
+    let Device::Gpu(id) = device else { panic!("{device} is no GPU") };
+    adapter::opened(id).unwrap_or_else(|| panic!("{device} has not been opened"))
 }
 
 impl Gpu {

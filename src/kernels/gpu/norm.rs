@@ -1,7 +1,8 @@
 //! Group normalisation and its gradients, with or without SiLU behind it.
 
-use super::context::{Context, words};
+use super::context::Context;
 use super::map::fill;
+use super::numbers::words;
 use super::reduce::reduce;
 use super::shader::Shader;
 use super::{lane_groups, lanes};
@@ -29,8 +30,8 @@ pub(super) fn group_norm(
     let (rows, channels) = (b * groups, c / groups);
     let y = gpu.array(x.shape(), "group_norm");
     let [mean, inv_std] = [(); 2].map(|()| gpu.array([b, groups], "group_norm"));
-    if pixels == 0 {
-        return (y, fill(gpu, mean.shape(), f64::NAN), fill(gpu, inv_std.shape(), f64::NAN));
+    if x.numel() == 0 {
+        return (y, fill(gpu, mean.shape(), 0.0), fill(gpu, inv_std.shape(), 1.0 / eps.sqrt()));
     }
     let n = channels * pixels;
     let lanes = lanes(n);

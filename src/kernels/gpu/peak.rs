@@ -1,7 +1,8 @@
 //! How much arithmetic a GPU can do at most: what benchmarks compare kernels with.
 
-use super::context::{Context, words};
+use super::context::Context;
 use super::groups;
+use super::numbers::words;
 use super::shader::Shader;
 use crate::array::Array;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Sums and maxima along axes, and the norm of many arrays.
 
-use super::context::{Context, words};
+use super::context::Context;
 use super::map::fill;
+use super::numbers::words;
 use super::shader::Shader;
 use super::{groups, lane_groups, lanes, quads};
 use crate::array::{Array, Shape};

@@ -1,7 +1,8 @@
 //! Pixels repeated in blocks, and sums over blocks.
 
-use super::context::{Context, words};
+use super::context::Context;
 use super::groups;
+use super::numbers::words;
 use super::shader::Shader;
 use crate::array::Array;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! Rows of a table by number.
 
-use super::context::{Context, words};
+use super::context::Context;
 use super::groups;
 use super::map::fill;
+use super::numbers::words;
 use super::shader::Shader;
 use crate::array::Array;
 use std::sync::Arc;

@@ -68,7 +68,7 @@ const CONV: [(&str, u32); 3] = [("KH", 3), ("KW", 3), ("STRIDE", 2)];
 #[rustfmt::skip]
 const GEMM: [(&str, u32); 12] = [
     ("KH", 3), ("KW", 3), ("STRIDE", 1), ("TILE_M", 32), ("TILE_N", 32), ("TILE_K", 16), ("M4", 1), ("N4", 1),
-    ("A_LOADS", 8), ("B_LOADS", 8), ("A_ALONG_K", 1), ("B_ALONG_K", 0),
+    ("A_LOADS", 2), ("B_LOADS", 2), ("A_ALONG_K", 1), ("B_ALONG_K", 0),
 ];
 
 /// Which program: a file, one of its entry points, and the constants it is compiled with.

@@ -1,6 +1,7 @@
 //! Softmax and its logarithm along the last axis, and their gradients.
 
-use super::context::{Context, words};
+use super::context::Context;
+use super::numbers::words;
 use super::shader::Shader;
 use super::{lane_groups, lanes};
 use crate::array::Array;
