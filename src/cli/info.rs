@@ -60,7 +60,7 @@ fn plan(path: &Path, args: &InfoArgs) -> Result {
         print(report);
         return Ok(ExitCode::SUCCESS);
     }
-    print(format!("memory of training {}, {batch} images a step:", path.display()));
+    print(format!("memory of training {} on the CPU, {batch} images a step:", path.display()));
     for (what, bytes) in [
         (format!("{} parameters", plan.parameters), plan.parameter_bytes),
         ("gradients".into(), plan.gradient_bytes),

@@ -118,20 +118,27 @@ impl Common {
             DeviceChoice::Cpu => Device::Cpu,
             DeviceChoice::Auto => match gpu::real() {
                 // Nobody asked for this one: if it does not work, the CPU does.
-                Some(adapter) => gpu::open(adapter.number).unwrap_or(Device::Cpu),
+                Some(adapter) => gpu::open(adapter.number).unwrap_or_else(|error| {
+                    note(format!("{error}; computing on the CPU"));
+                    Device::Cpu
+                }),
                 None => Device::Cpu,
             },
-            DeviceChoice::Gpu(Some(number)) => gpu::open(number)?,
-            // One made of software is better than none, if a GPU was asked for.
-            DeviceChoice::Gpu(None) => match gpu::real() {
-                Some(adapter) => gpu::open(adapter.number)?,
-                None => {
-                    let device = gpu::open(0)?;
-                    note("this GPU is made of software and slower than --device cpu");
-                    device
-                }
-            },
+            DeviceChoice::Gpu(number) => self.open(number)?,
         })
+    }
+
+    /// The GPU of this number, or the best there is. One made of software is better than none, if a GPU was asked for.
+    fn open(&self, number: Option<u32>) -> Result<Device> {
+        let usable = || gpu::adapters().into_iter().find(|adapter| adapter.lacks.is_none());
+        let best = || gpu::real().or_else(usable).map_or(0, |adapter| adapter.number);
+        let number = number.unwrap_or_else(best);
+        let device = gpu::open(number)?;
+        let software = gpu::adapters().iter().any(|adapter| adapter.number == number && adapter.kind == "software");
+        if software && !self.quiet {
+            note(format!("{device} is made of software, and much slower than --device cpu"));
+        }
+        Ok(device)
     }
 }
 

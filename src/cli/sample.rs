@@ -52,7 +52,7 @@ pub struct SampleArgs {
     /// Repeat the settings an image was drawn with
     #[arg(long, value_name = "PNG", conflicts_with = "prompts")]
     from: Option<PathBuf>,
-    /// On a GPU, keep the weights in 16 bits a number, if it can
+    /// On a GPU that computes with f16, keep the weights in 16 bits a number; elsewhere it changes nothing
     #[arg(long)]
     half: bool,
     #[command(flatten)]
@@ -142,7 +142,7 @@ pub fn run(args: &SampleArgs) -> Result {
     };
     if args.common.json {
         print(
-            serde_json::json!({ "files": written, "seconds": seconds, "request": request, "model": found.origin, "sha256": found.digest }),
+            serde_json::json!({ "files": written, "seconds": seconds, "request": request, "model": found.origin, "sha256": found.digest, "device": device.to_string() }),
         );
     } else {
         written.iter().for_each(|path| print(path.display()));

@@ -3,15 +3,17 @@
 use super::{DiffusionRun, RunConfig, Task, TrainError};
 use crate::array::{Array, Device};
 use crate::autograd::Tensor;
-use crate::cascade::{Request, TextToImage};
+use crate::cascade::{ModelError, Request, TextToImage};
 use crate::data::{Batches, Captions, Dataset, Split};
-use crate::diffusion::{Denoiser, Levels, loss, q_sample};
+use crate::diffusion::{Denoiser, Levels, SampleError, Step, loss, q_sample};
 use crate::nn::Parameters;
 use crate::picture::{Layout, Picture, Text, grid};
 use crate::random::{Purpose, normal, stream};
 use rand::RngExt;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A [`TextToImage`] model being trained on a data set and its captions.
 pub struct DiffusionTask {
@@ -96,12 +98,18 @@ impl Task for DiffusionTask {
     }
 
     /// A grid of the model's samples, one row a class, from the same noise every time.
-    fn preview(&self) -> Result<Option<(Picture, Text)>, TrainError> {
+    fn preview(&self, stop: &AtomicBool) -> Result<Option<(Picture, Text)>, TrainError> {
         let classes = self.data.train.class_names.len();
         let prompts: Vec<String> = (0..classes).map(|class| self.captions.caption(Split::Training, class, 0)).collect();
         let request = Request { count: PREVIEW_COLUMNS, seed: self.config.seed, ..self.model.request(prompts.clone()) };
-        let images = self.model.sample(&request, &mut |_| std::ops::ControlFlow::Continue(()));
-        let images = images.map_err(|e| TrainError::Setup(e.to_string()))?;
+        let mut go_on =
+            |_: Step<'_>| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let images = match self.model.sample(&request, &mut go_on) {
+            Ok(images) => images,
+            Err(ModelError::Sample(SampleError::Cancelled { .. })) => return Ok(None),
+            Err(ModelError::Sample(SampleError::Device(error))) => return Err(error.into()),
+            Err(error) => return Err(TrainError::Setup(error.to_string())),
+        };
         let picture = grid(&Picture::from_array(images.array()), Layout { enlarge: 2, ..Layout::new(PREVIEW_COLUMNS) });
         Ok(Some((picture, Text::from([("prompts".to_string(), prompts.join("; "))]))))
     }

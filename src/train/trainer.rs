@@ -26,8 +26,9 @@ pub trait Task {
     /// Written into weights and checkpoints.
     fn metadata(&self) -> BTreeMap<String, String>;
 
-    /// A picture of what the model can do, and texts that go with it. The averaged weights are in place.
-    fn preview(&self) -> Result<Option<(Picture, Text)>, TrainError> {
+    /// A picture of what the model can do, and texts that go with it; none if `stop` is set meanwhile. The averaged weights
+    /// are in place.
+    fn preview(&self, _stop: &AtomicBool) -> Result<Option<(Picture, Text)>, TrainError> {
         Ok(None)
     }
 
@@ -231,11 +232,14 @@ impl<'a> Learner<'a> {
         Err(TrainError::NotFinite { what: what.to_string(), value, step, examples })
     }
 
-    /// Preview and score, made with the averaged weights.
+    /// Preview and score, made with the averaged weights. The preview is left out if `stop` is set meanwhile.
     #[allow(clippy::type_complexity, reason = "the two of Task, as they come")]
-    fn look(&mut self) -> Result<(Option<(Picture, Text)>, Option<(&'static str, f64)>), TrainError> {
+    fn look(
+        &mut self,
+        stop: &AtomicBool,
+    ) -> Result<(Option<(Picture, Text)>, Option<(&'static str, f64)>), TrainError> {
         let task = self.task;
-        let (preview, score) = self.ema.swapped(task.parameters(), || (task.preview(), task.score()));
+        let (preview, score) = self.ema.swapped(task.parameters(), || (task.preview(stop), task.score()));
         self.check_device()?;
         Ok((preview?, score?))
     }
@@ -256,7 +260,7 @@ impl Training for Learner<'_> {
     }
 
     fn evaluate(&mut self) -> Result<(), TrainError> {
-        self.look().map(|_| ())
+        self.look(&AtomicBool::new(false)).map(|_| ())
     }
 
     fn optimizer(&self) -> &dyn Optimizer {
@@ -323,7 +327,7 @@ impl<'a> Trainer<'a> {
             }
             self.seconds += meter.lap();
             // Also when stopping: the resumed run begins after this step and would never do it.
-            let score = if looks { self.look(report)? } else { None };
+            let score = if looks { self.look(stop, stopping, report)? } else { None };
             if logs || score.is_some() {
                 let Pending { sum, count } = std::mem::take(&mut self.learner.pending);
                 let grad_norm = self.learner.last.map_or(f64::NAN, |read| read.grad_norm);
@@ -366,8 +370,17 @@ impl<'a> Trainer<'a> {
     }
 
     /// Preview and score, made with the averaged weights.
-    fn look(&mut self, report: &mut dyn FnMut(Progress<'_>)) -> Result<Option<f64>, TrainError> {
-        let (preview, score) = self.learner.look()?;
+    fn look(
+        &mut self,
+        stop: &AtomicBool,
+        stopping: bool,
+        report: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Option<f64>, TrainError> {
+        report(Progress::Note(&format!("step {}: looking at what has been learnt", self.learner.step)));
+        // A run that was stopped at this very step draws the picture all the same, and so ends as one that was not. Who asks for
+        // a stop meanwhile does not want to wait for it.
+        let never = AtomicBool::new(false);
+        let (preview, score) = self.learner.look(if stopping { &never } else { stop })?;
         if let Some((picture, mut text)) = preview {
             text.insert("step".to_string(), self.learner.step.to_string());
             crate::picture::write(&self.folder.sample(self.learner.step), &picture, &text)?;

@@ -183,7 +183,7 @@ fn connect(id: GpuId) -> Result<std::sync::Arc<Context>, DeviceError> {
             0 => "no GPU was found: its Vulkan driver may be missing (on Linux, libvulkan1 and the driver's package); use \
                   --device cpu"
                 .to_string(),
-            n => format!("there is no gpu:{number}; there are {n}, from gpu:0 on, which `imagen info` lists; or use --device cpu"),
+            n => format!("there is no gpu:{number}; `imagen info` lists those there are ({n}); or use --device cpu"),
         };
         return Err(DeviceError::Missing(problem));
     };

@@ -1,18 +1,26 @@
 //! The GPU kernels: WGSL compute shaders through wgpu, on Vulkan, Metal and DirectX 12.
 //!
 //! ```no_run
+//! use imagen::array::Array;
 //! use imagen::kernels::gpu;
 //!
 //! for adapter in gpu::adapters() {
 //!     println!("gpu:{} {}", adapter.number, adapter.name);
 //! }
-//! let device = gpu::open(0)?;
+//! // The first that is no software; gpu::open(0) takes whatever stands first in the list.
+//! let Some(adapter) = gpu::real() else { return Ok(()) };
+//! let device = gpu::open(adapter.number)?;
+//! let x = Array::from_vec([3], vec![1.0_f32, 2.0, 3.0]).to(device);
+//! let numbers = x.affine(2.0, 0.0).to_f64();
+//! x.kernels().check()?;
+//! assert_eq!(numbers, [2.0, 4.0, 6.0]);
 //! # Ok::<(), imagen::kernels::DeviceError>(())
 //! ```
 //!
-//! [`open`] gives a [`Device`] to move arrays to. Kernels only record what is to be done and return at once; reading an array
+//! [`open`] gives a [`Device`] to move arrays to, which must be f32. Kernels only record what is to be done and return at once; reading an array
 //! waits. If the GPU fails (memory, a lost device) nothing panics: what was to be computed reads as NaN, and
-//! [`Kernels::check`] says why. So whoever hands numbers on must ask it after reading them.
+//! [`Kernels::check`] says why. So whoever hands numbers on must ask it after reading them. Memory of dropped arrays is kept
+//! for later ones, and goes back to the driver only when it is short.
 
 mod adam;
 mod adapter;
@@ -122,7 +130,7 @@ impl Gpu {
         self.context.start_timing()
     }
 
-    /// What the kernels from now on are timed under.
+    /// What the kernels from now on are timed under, if they are timed.
     pub fn label(&self, label: impl Into<String>) {
         self.context.label(label.into());
     }
