@@ -12,7 +12,9 @@ use imagen::kernels::{DeviceError, gpu, of};
 use imagen::nn::Init;
 use imagen::optim::{Adam, Ema, Optimizer, clip};
 use imagen::random::{Purpose, normal};
-use imagen::train::{Checkpoint, DiffusionTask, Outcome, Progress, RunConfig, RunFolder, TrainError, Trainer};
+use imagen::train::{
+    Checkpoint, ClassifierTask, DiffusionTask, Outcome, Progress, RunConfig, RunFolder, TrainError, Trainer,
+};
 use imagen::unet::{UNet, UNetConfig};
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
@@ -209,6 +211,32 @@ fn a_gpu_lost_in_mid_training_ends_the_run_soon_and_leaves_the_last_checkpoint_w
     assert!(snapshot(&lab.path("run")).keys().all(|path| path.extension().is_none_or(|e| e != "tmp")));
     let device = reopened(device);
     assert_eq!(session(&lab, device, u64::MAX).unwrap(), Outcome::Finished);
+}
+
+/// Between the last look at a number and the writing of a checkpoint the GPU may be lost as well.
+#[test]
+fn a_gpu_lost_just_before_a_checkpoint_leaves_none_full_of_nan() {
+    let Some((device, _turn)) = alone() else { return };
+    let lab = Lab::new();
+    let data = format!("data.folder={}", lab.path("data").display());
+    // A score is told after step 4, and a checkpoint follows it at once.
+    let config = RunConfig::read(&lab.path("judge.toml"), &[data]).unwrap();
+    let RunConfig::Classifier(run) = config.clone() else { panic!("judge.toml is a classifier") };
+    let data = Dataset::load(run.data.name, &lab.path("data")).unwrap();
+    let task = ClassifierTask::new(run, data).unwrap().on(device);
+    let mut trainer = Trainer::new(&task, &config, RunFolder::new(lab.path("run")), false).unwrap();
+    let result = trainer.run(&AtomicBool::new(false), &mut |progress| {
+        if let Progress::Note(text) = progress
+            && text.contains("step 4: test accuracy")
+        {
+            gpu::gpu(device).destroy();
+        }
+    });
+    let error = result.expect_err("the GPU was lost");
+    assert!(matches!(error, TrainError::Device(DeviceError::Lost(_))), "{error}");
+    let checkpoint = Checkpoint::newest(&lab.path("run/checkpoints")).unwrap();
+    assert_eq!(checkpoint.step, 2);
+    assert!(checkpoint.optimizer.values().all(Array::is_finite));
 }
 
 #[test]
