@@ -21,10 +21,9 @@ impl Tensor {
         let (q, k, v) = (self.value.clone(), keys.value.clone(), values.value.clone());
         let bias = bias.map(|bias| bias.value.clone());
         let (y, saved) = kernels.attention(&q, &k, &v, bias.as_ref(), scale);
-        let result = y.clone();
         op("attention", y)
             .grads([self, keys, values], move |g| {
-                let grads = kernels.attention_grad(g, [&q, &k, &v], bias.as_ref(), [&result, &saved], scale);
+                let grads = kernels.attention_grad(g, [&q, &k, &v], bias.as_ref(), &saved, scale);
                 let [dq, dk, dv] = &grads;
                 [dq.sum_to(q.shape()), dk.sum_to(k.shape()), dv.sum_to(v.shape())]
             })

@@ -3,7 +3,7 @@
 use super::{Binary, Kernels};
 use crate::array::Array;
 
-/// (y, weights [.., n, m]); see [`Kernels::attention`].
+/// y, and the weights [.., n, m]; see [`Kernels::attention`].
 pub(super) fn attention<K: Kernels + ?Sized>(
     kernels: &K,
     q: &Array,
@@ -11,11 +11,11 @@ pub(super) fn attention<K: Kernels + ?Sized>(
     v: &Array,
     bias: Option<&Array>,
     scale: f64,
-) -> (Array, Array) {
+) -> (Array, Vec<Array>) {
     let scores = kernels.matmul(&kernels.affine(q, scale, 0.0), k, false, true);
     let scores = if let Some(bias) = bias { kernels.binary(Binary::Add, &scores, bias) } else { scores };
     let weights = kernels.softmax(&scores);
-    (kernels.matmul(&weights, v, false, false), weights)
+    (kernels.matmul(&weights, v, false, false), vec![weights])
 }
 
 /// Gradients of q, k and v; see [`Kernels::attention_grad`].
@@ -25,9 +25,10 @@ pub(super) fn attention_grad<K: Kernels + ?Sized>(
     kernels: &K,
     g: &Array,
     [q, k, v]: [&Array; 3],
-    weights: &Array,
+    saved: &[Array],
     scale: f64,
 ) -> [Array; 3] {
+    let [weights] = saved else { panic!("attention_grad: needs the weights, found {} arrays", saved.len()) };
     let scores_grad = kernels.softmax_grad(weights, &kernels.matmul(g, v, false, true));
     let dq = kernels.affine(&kernels.matmul(&scores_grad, k, false, false), scale, 0.0);
     let dk = kernels.matmul(&scores_grad, &kernels.affine(q, scale, 0.0), true, false);

@@ -194,19 +194,19 @@ pub trait Kernels: Send + Sync {
     fn log_softmax_grad(&self, y: &Array, g: &Array) -> Array;
 
     /// softmax(scale q k' + bias) v for q [.., n, d], k [.., m, d], v [.., m, e], bias broadcasting to [.., n, m]: y [.., n, e],
-    /// and what [`Kernels::attention_grad`] needs of how it came about: here the weights [.., n, m].
-    fn attention(&self, q: &Array, k: &Array, v: &Array, bias: Option<&Array>, scale: f64) -> (Array, Array) {
+    /// and what [`Kernels::attention_grad`] needs besides the operands: here the weights [.., n, m].
+    fn attention(&self, q: &Array, k: &Array, v: &Array, bias: Option<&Array>, scale: f64) -> (Array, Vec<Array>) {
         attention::attention(self, q, k, v, bias, scale)
     }
 
-    /// Gradients of [`Kernels::attention`] with respect to q, k and v, not summed over what was broadcast, from the two
-    /// arrays it returned.
+    /// Gradients of [`Kernels::attention`] with respect to q, k and v, not summed over what was broadcast, from what it said
+    /// is needed.
     fn attention_grad(
         &self,
         g: &Array,
         qkv: [&Array; 3],
         _bias: Option<&Array>,
-        [_y, saved]: [&Array; 2],
+        saved: &[Array],
         scale: f64,
     ) -> [Array; 3] {
         attention::attention_grad(self, g, qkv, saved, scale)

@@ -372,7 +372,7 @@ impl Kernels for Timed {
         self.summing("sum_pool", x, || self.inner.sum_pool(x, factor))
     }
 
-    fn attention(&self, q: &Array, k: &Array, v: &Array, bias: Option<&Array>, scale: f64) -> (Array, Array) {
+    fn attention(&self, q: &Array, k: &Array, v: &Array, bias: Option<&Array>, scale: f64) -> (Array, Vec<Array>) {
         if self.gpu.is_none() {
             // Made of other primitives, which are timed one by one.
             return super::attention::attention(self, q, k, v, bias, scale);
@@ -386,15 +386,15 @@ impl Kernels for Timed {
         g: &Array,
         [q, k, v]: [&Array; 3],
         bias: Option<&Array>,
-        made: [&Array; 2],
+        saved: &[Array],
         scale: f64,
     ) -> [Array; 3] {
         if self.gpu.is_none() {
-            return super::attention::attention_grad(self, g, [q, k, v], made[1], scale);
+            return super::attention::attention_grad(self, g, [q, k, v], saved, scale);
         }
-        let work = || self.inner.attention_grad(g, [q, k, v], bias, made, scale);
+        let work = || self.inner.attention_grad(g, [q, k, v], bias, saved, scale);
         let cost = |d: &[Array; 3]| (2.0 * attention_flops(q, k, v), d.iter().map(bytes).sum());
-        self.timed("attention_grad", String::new(), &[g, q, k, v, made[0]], work, cost)
+        self.timed("attention_grad", String::new(), &[g, q, k, v, v], work, cost)
     }
 
     fn norm(&self, arrays: &[&Array]) -> Array {

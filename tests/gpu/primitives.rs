@@ -268,8 +268,8 @@ fn products(all: &mut Vec<(&'static str, Case)>) {
             let (operands, terms) = attention(d);
             call(operands, terms, move |k, x| {
                 let bias = biased.then_some(&x[4]);
-                let (y, saved) = k.attention(&x[0], &x[1], &x[2], bias, 0.25);
-                k.attention_grad(&x[3], [&x[0], &x[1], &x[2]], bias, [&y, &saved], 0.25).to_vec()
+                let (_, saved) = k.attention(&x[0], &x[1], &x[2], bias, 0.25);
+                k.attention_grad(&x[3], [&x[0], &x[1], &x[2]], bias, &saved, 0.25).to_vec()
             })
         });
     }

@@ -72,21 +72,21 @@ impl Fused {
         Shader::new(file, entry).with("D4", self.features / 4)
     }
 
-    /// y like q, and the logarithms of the sums of exponentials [.., n].
+    /// y like q; and to be saved y, and the logarithms of the sums of exponentials [.., n].
     pub fn forward(
         &self,
         gpu: &Arc<Context>,
         [q, k, v]: [&Array; 3],
         bias: Option<&Array>,
         scale: f64,
-    ) -> (Array, Array) {
+    ) -> (Array, Vec<Array>) {
         let y = gpu.array(q.shape(), "attention");
         let log_sum = gpu.array([self.batches, self.n], "attention");
         let tiles = self.n.div_ceil(THREADS);
         let arrays = [q, k, v, bias.unwrap_or(q), &y, &log_sum];
         let parameters = self.parameters(tiles, scale);
         gpu.run(self.shader("attention", "attention"), &parameters, &arrays, self.batches * tiles);
-        (y, log_sum)
+        (y.clone(), vec![y, log_sum])
     }
 
     /// Gradients of q, k and v.
@@ -96,9 +96,10 @@ impl Fused {
         g: &Array,
         [q, k, v]: [&Array; 3],
         bias: Option<&Array>,
-        [y, log_sum]: [&Array; 2],
+        saved: &[Array],
         scale: f64,
     ) -> [Array; 3] {
+        let [y, log_sum] = saved else { panic!("attention_grad: needs two arrays, found {}", saved.len()) };
         let [dq, dk, dv] = [q, k, v].map(|x| gpu.array(x.shape(), "attention_grad"));
         let delta = gpu.array(log_sum.shape(), "attention_grad");
         let bias = bias.unwrap_or(q);

@@ -313,7 +313,7 @@ impl Kernels for Gpu {
         softmax::along_rows(&self.context, "log_softmax_grad", &[y, g])
     }
 
-    fn attention(&self, q: &Array, k: &Array, v: &Array, bias: Option<&Array>, scale: f64) -> (Array, Array) {
+    fn attention(&self, q: &Array, k: &Array, v: &Array, bias: Option<&Array>, scale: f64) -> (Array, Vec<Array>) {
         match Fused::of(q, k, v, bias) {
             Some(fused) => fused.forward(&self.context, [q, k, v], bias, scale),
             None => super::attention::attention(self, q, k, v, bias, scale),
@@ -325,11 +325,11 @@ impl Kernels for Gpu {
         g: &Array,
         [q, k, v]: [&Array; 3],
         bias: Option<&Array>,
-        [y, saved]: [&Array; 2],
+        saved: &[Array],
         scale: f64,
     ) -> [Array; 3] {
         match Fused::of(q, k, v, bias) {
-            Some(fused) => fused.backward(&self.context, g, [q, k, v], bias, [y, saved], scale),
+            Some(fused) => fused.backward(&self.context, g, [q, k, v], bias, saved, scale),
             None => super::attention::attention_grad(self, g, [q, k, v], saved, scale),
         }
     }
