@@ -1,4 +1,4 @@
-// acc += weight x and acc += weight (x - acc), in place; and the same into a new array, where acc is shared with others.
+// acc += weight x, or acc += weight (x - acc) if LERP is 1: in place, and into a new array, where acc is shared with others.
 
 struct Params {
     quads: u32,
@@ -10,56 +10,33 @@ struct Params {
 @group(0) @binding(2) var<storage, read> old: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
 
-fn place(id: vec3<u32>, groups: vec3<u32>, thread: u32) -> u32 {
-    return (id.y * groups.x + id.x) * 256u + thread;
+fn moved(a: vec4<f32>, i: u32) -> vec4<f32> {
+    if LERP == 1u {
+        return a + p.weight * (x[i] - a);
+    }
+    return a + p.weight * x[i];
 }
 
 @compute @workgroup_size(256)
-fn add(
+fn in_place(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = place(id, groups, thread);
+    let i = (id.y * groups.x + id.x) * 256u + thread;
     if i < p.quads {
-        acc[i] += p.weight * x[i];
+        acc[i] = moved(acc[i], i);
     }
 }
 
 @compute @workgroup_size(256)
-fn lerp(
+fn into_new(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = place(id, groups, thread);
+    let i = (id.y * groups.x + id.x) * 256u + thread;
     if i < p.quads {
-        let a = acc[i];
-        acc[i] = a + p.weight * (x[i] - a);
-    }
-}
-
-@compute @workgroup_size(256)
-fn add_new(
-    @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let i = place(id, groups, thread);
-    if i < p.quads {
-        acc[i] = old[i] + p.weight * x[i];
-    }
-}
-
-@compute @workgroup_size(256)
-fn lerp_new(
-    @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let i = place(id, groups, thread);
-    if i < p.quads {
-        let a = old[i];
-        acc[i] = a + p.weight * (x[i] - a);
+        acc[i] = moved(old[i], i);
     }
 }

@@ -23,6 +23,9 @@ const BATCH: u32 = 128;
 /// How long a GPU that has done its work may take to hand it over.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// Bytes of parameters that a kernel may have.
+const PARAMETERS: usize = 256;
+
 /// Bytes that may go to the GPU by way of the driver's own memory before it is asked to give that back.
 const MOST_ON_THE_WAY: u64 = 64 << 20;
 
@@ -98,7 +101,7 @@ pub struct Stats {
 
 impl Context {
     pub fn new(id: GpuId, limits: wgpu::Limits, device: wgpu::Device, queue: wgpu::Queue) -> Arc<Context> {
-        let stride = limits.min_uniform_buffer_offset_alignment.max(256) as usize;
+        let stride = (limits.min_uniform_buffer_offset_alignment as usize).max(PARAMETERS);
         let uniform = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
             size: (stride * BATCH as usize) as u64,
@@ -318,6 +321,8 @@ impl Context {
         }
         let groups = u32::try_from(groups).expect("a GPU holds fewer than 2^32 numbers");
         let (x, y) = folded(groups);
+        // Before the lock: a panic within it would leave half of the parameters behind.
+        assert!(size_of_val(parameters) <= PARAMETERS, "{}: too many parameters", shader.file);
         let mut recorder = lock(&self.recorder);
         let offset = recorder.parameters.len();
         recorder
@@ -325,7 +330,11 @@ impl Context {
             .extend_from_slice(bytemuck::cast_slice(&parameters.iter().map(|w| w.0).collect::<Vec<_>>()));
         let padded = offset + recorder.stride;
         recorder.parameters.resize(padded, 0);
-        let uniform = wgpu::BufferBinding { buffer: &recorder.uniform, offset: 0, size: wgpu::BufferSize::new(256) };
+        let uniform = wgpu::BufferBinding {
+            buffer: &recorder.uniform,
+            offset: 0,
+            size: wgpu::BufferSize::new(PARAMETERS as u64),
+        };
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
         entries.extend(
             pipeline

@@ -53,25 +53,16 @@ pub(super) fn binary(gpu: &Arc<Context>, op: Binary, a: &Array, b: &Array) -> Ar
     y
 }
 
-/// acc += weight x
-pub(super) fn add_assign(gpu: &Arc<Context>, acc: &mut Array, x: &Array, weight: f64) {
-    in_place(gpu, acc, x, weight, ["add", "add_new"]);
-}
-
-/// acc += weight (x - acc)
-pub(super) fn lerp_assign(gpu: &Arc<Context>, acc: &mut Array, x: &Array, weight: f64) {
-    in_place(gpu, acc, x, weight, ["lerp", "lerp_new"]);
-}
-
-/// `entries`: of the kernel that works in place, and of the one for an array that others share.
-fn in_place(gpu: &Arc<Context>, acc: &mut Array, x: &Array, weight: f64, entries: [&'static str; 2]) {
+/// acc += weight x, or acc += weight (x - acc) if `lerp`: in place, or as a new array where others share acc.
+pub(super) fn add_assign(gpu: &Arc<Context>, acc: &mut Array, x: &Array, weight: f64, lerp: bool) {
     let parameters = words![quads(x), weight];
+    let shader = |entry| Shader::new("in_place", entry).with("LERP", lerp);
     if owns(acc) {
-        gpu.run(Shader::new("in_place", entries[0]), parameters, &[acc, x], groups(quads(x)));
+        gpu.run(shader("in_place"), parameters, &[acc, x], groups(quads(x)));
         return;
     }
     let y = gpu.array(acc.shape(), "a sum");
-    gpu.run(Shader::new("in_place", entries[1]), parameters, &[&y, acc, x], groups(quads(x)));
+    gpu.run(shader("into_new"), parameters, &[&y, acc, x], groups(quads(x)));
     *acc = y;
 }
 

@@ -212,11 +212,11 @@ impl Kernels for Gpu {
     }
 
     fn add_assign(&self, acc: &mut Array, x: &Array, scale: f64) {
-        map::add_assign(&self.context, acc, x, scale)
+        map::add_assign(&self.context, acc, x, scale, false)
     }
 
     fn lerp_assign(&self, acc: &mut Array, x: &Array, weight: f64) {
-        map::lerp_assign(&self.context, acc, x, weight)
+        map::add_assign(&self.context, acc, x, weight, true)
     }
 
     fn reduce(&self, op: Reduce, x: &Array, axes: Range<usize>) -> Array {

@@ -49,7 +49,7 @@ pub(super) const ENTRIES: &[(&str, &str, &[(&str, u32)])] = &[
     ("group_norm_grad", "channel_sums", &[("LANES", 64), ("SILU", 1)]),
     ("group_norm_grad", "grad_input", &[("LANES", 64), ("SILU", 0)]),
     ("half", "widen", &[]),
-    ("in_place", "add", &[]), ("in_place", "lerp", &[]), ("in_place", "add_new", &[]), ("in_place", "lerp_new", &[]),
+    ("in_place", "in_place", &[("LERP", 1)]), ("in_place", "into_new", &[("LERP", 0)]),
     ("matmul", "gemm", &GEMM), ("matmul_plain", "matmul_plain", &[]), ("matmul_tiled", "matmul_tiled", &[]),
     ("peak", "multiply_add", &[("UNROLLED", 8)]),
     ("reduce", "along_rows", &[("OP", 1), ("LANES", 16)]), ("reduce", "along_columns", &[("OP", 0), ("LANES", 1)]),
