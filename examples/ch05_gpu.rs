@@ -86,7 +86,7 @@ fn tiles() -> String {
         (115.0, 232.0, "a slice"),
         (500.0, 88.0, "a slice"),
         (640.0, 276.0, "a tile: one workgroup"),
-        (640.0, 296.0, "pink: a thread's block, drawn as one"),
+        (640.0, 296.0, "pink: a thread's block"),
     ] {
         drawing.text(x, y, words);
     }
