@@ -169,6 +169,26 @@ mod tests {
         }
     }
 
+    /// Blocks in both directions, the last ones cut short, alone and in a batch.
+    #[test]
+    fn a_large_right_factor_is_gone_through_in_blocks() {
+        for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
+            check(&[], &[], [9, 1030, 531], ta, tb);
+            check(&[2], &[2], [3, 520, 517], ta, tb);
+        }
+    }
+
+    /// A row is the same sum whatever is computed with it.
+    #[test]
+    fn a_row_of_a_large_product_does_not_depend_on_the_others() {
+        let (a, b) = (random(&[70, 1030], 1).cast(DType::F32), random(&[531, 1030], 2).cast(DType::F32));
+        let all = matmul(&a, &b, false, true).to_f32();
+        for row in [0, 7, 69] {
+            let one = Array::from_vec([1, 1030], a.slice::<f32>()[row * 1030..][..1030].to_vec());
+            assert_eq!(matmul(&one, &b, false, true).to_f32(), all[row * 531..][..531]);
+        }
+    }
+
     /// Most machines only ever take one of these ways.
     #[test]
     fn every_vector_width_agrees_with_the_definition() {

@@ -1,7 +1,8 @@
-//! Products with a small right factor, in f32: attention's, and the linear layers'.
+//! Products in f32: attention's, and the linear layers'.
 //!
-//! The right factor is copied once into panels as wide as a block of vectors, transposed on the way if need be; the left
-//! one and the result are used where they lie. (A general matrix product copies parts of both, again and again.)
+//! The right factor is copied into panels as wide as a block of vectors, transposed on the way if need be; the left one and
+//! the result are used where they lie. A factor that does not fit into the second cache is gone through in blocks that do, one
+//! after the other, and all rows are multiplied by a block while it is there.
 
 use super::Plan;
 use crate::array::Buffer;
@@ -10,17 +11,21 @@ use crate::kernels::cpu::product::{self, Rows, RowsMut};
 use crate::kernels::cpu::scratch::Scratch;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Vectors in a row of a panel.
 const VECTORS: usize = 2;
 
-/// Numbers of the right factor that stay in the second cache.
+/// Numbers of the right factor that are taken whole.
 const MOST: usize = 1 << 18;
+
+/// Rows and columns of a block of a larger one: half a megabyte.
+const BLOCK: [usize; 2] = [512, 256];
 
 /// Whether this way pays. It must not depend on how many rows or products there are: a row's result would depend on what
 /// else is in the batch.
 pub(super) fn suits(plan: &Plan) -> bool {
-    plan.m >= 16 && plan.k > 0 && plan.k * plan.m <= MOST
+    plan.m >= 16 && plan.k > 0
 }
 
 pub(super) fn run(a: &[f32], b: &[f32], plan: &Plan) -> Buffer<f32> {
@@ -34,26 +39,50 @@ pub(super) fn run_on(arch: pulp::Arch, a: &[f32], b: &[f32], plan: &Plan) -> Buf
     if result.is_empty() {
         return result;
     }
-    if let [(a_start, b_start)] = plan.starts[..] {
-        let panels = arch.dispatch(Panels { b: &b[b_start..], plan });
-        let rows = super::ROWS_PER_TASK.max(super::SMALLEST_TASK / (m * k));
-        result.par_chunks_mut(rows * m).enumerate().for_each(|(i, result)| {
-            arch.dispatch(Product { a: &a[a_start..], first: i * rows, panels: &panels, plan, result });
-        });
+    let whole = Block { inner: 0..k, columns: 0..m };
+    let rows = super::ROWS_PER_TASK.max(super::SMALLEST_TASK / (m * k));
+    if k * m > MOST || plan.starts.len() == 1 {
+        let blocks = if k * m > MOST { blocks(k, m) } else { vec![whole] };
+        for (result, &(a_start, b_start)) in result.chunks_mut(n * m).zip(&plan.starts) {
+            for block in &blocks {
+                let panels = arch.dispatch(Panels { b: &b[b_start..], plan, block });
+                result.par_chunks_mut(rows * m).enumerate().for_each(|(i, result)| {
+                    let (a, panels) = (&a[a_start..], &panels);
+                    arch.dispatch(Product { a, first: i * rows, panels, plan, block, result });
+                });
+            }
+        }
         return result;
     }
     let at_once = (super::SMALLEST_TASK / (n * m * k)).max(1);
     result.par_chunks_mut(n * m).zip(&plan.starts).with_min_len(at_once).for_each(|(result, &(a_start, b_start))| {
-        let panels = arch.dispatch(Panels { b: &b[b_start..], plan });
-        arch.dispatch(Product { a: &a[a_start..], first: 0, panels: &panels, plan, result });
+        let panels = arch.dispatch(Panels { b: &b[b_start..], plan, block: &whole });
+        arch.dispatch(Product { a: &a[a_start..], first: 0, panels: &panels, plan, block: &whole, result });
     });
     result
 }
 
-/// The right factor [k, m] as [panels, k, panel], with zeros after the last column.
+/// A part of the right factor.
+struct Block {
+    /// Its rows.
+    inner: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// A right factor [k, m] in blocks, those of the same columns from the first row to the last: each number of the result is the
+/// same sum in the same order as without blocks.
+fn blocks(k: usize, m: usize) -> Vec<Block> {
+    let [rows, columns] = BLOCK;
+    let inner = (0..k).step_by(rows).map(|i| i..k.min(i + rows));
+    let columns = (0..m).step_by(columns).map(|j| j..m.min(j + columns));
+    columns.flat_map(|columns| inner.clone().map(move |inner| Block { inner, columns: columns.clone() })).collect()
+}
+
+/// A block of the right factor as [panels, inner, panel], with zeros after the last column.
 struct Panels<'a> {
     b: &'a [f32],
     plan: &'a Plan,
+    block: &'a Block,
 }
 
 impl WithSimd for Panels<'_> {
@@ -62,19 +91,21 @@ impl WithSimd for Panels<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Scratch {
         let &Plan { k, m, tb, .. } = self.plan;
+        let Block { inner, columns } = self.block;
         let width = VECTORS * S::F32_LANES;
-        let mut panels = Scratch::take(m.div_ceil(width) * k * width);
-        let places: Vec<usize> = (0..k).map(|i| i * width).collect();
-        for (i, panel) in panels.chunks_exact_mut(k * width).enumerate() {
-            let first = i * width;
-            let count = width.min(m - first);
+        let mut panels = Scratch::take(columns.len().div_ceil(width) * inner.len() * width);
+        let places: Vec<usize> = (0..inner.len()).map(|i| i * width).collect();
+        for (i, panel) in panels.chunks_exact_mut(inner.len() * width).enumerate() {
+            let first = columns.start + i * width;
+            let count = width.min(columns.end - first);
             if count < width {
                 panel.fill(0.0);
             }
             if tb {
-                turn_in(&self.b[first * k..][..count * k], k, 0, &places, panel);
+                turn_in(&self.b[first * k..][..count * k], k, inner.start, &places, panel);
             } else {
-                for (row, b) in panel.chunks_exact_mut(width).zip(self.b.chunks_exact(m)) {
+                let rows = self.b[inner.start * m..].chunks_exact(m);
+                for (row, b) in panel.chunks_exact_mut(width).zip(rows) {
                     row[..count].copy_from_slice(&b[first..first + count]);
                 }
             }
@@ -83,12 +114,13 @@ impl WithSimd for Panels<'_> {
     }
 }
 
-/// Rows of one product, from row `first` on.
+/// Rows of one product with a block, from row `first` on; added to what is there if the block is not at the top.
 struct Product<'a> {
     a: &'a [f32],
     first: usize,
     panels: &'a [f32],
     plan: &'a Plan,
+    block: &'a Block,
     result: &'a mut [f32],
 }
 
@@ -98,27 +130,35 @@ impl WithSimd for Product<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let &Plan { n, k, m, ta, .. } = self.plan;
+        let Block { inner, columns } = self.block;
         let width = VECTORS * S::F32_LANES;
-        let rows = self.result.len() / m;
+        let (rows, more) = (self.result.len() / m, inner.start > 0);
         let mut last = Scratch::take(rows * width);
-        for (i, panel) in self.panels.chunks_exact(k * width).enumerate() {
+        for (i, panel) in self.panels.chunks_exact(inner.len() * width).enumerate() {
             let panel = Rows { data: panel, pitch: width };
-            let whole = (i + 1) * width <= m;
-            let to = if whole {
-                RowsMut { data: &mut self.result[i * width..], pitch: m }
+            let first = columns.start + i * width;
+            let count = width.min(columns.end - first);
+            if count < width && more {
+                for (result, last) in self.result.chunks_exact(m).zip(last.chunks_exact_mut(width)) {
+                    last[..count].copy_from_slice(&result[first..first + count]);
+                }
+            }
+            let to = if count == width {
+                RowsMut { data: &mut self.result[first..], pitch: m }
             } else {
                 RowsMut { data: &mut last, pitch: width }
             };
+            let size = [rows, inner.len()];
             if ta {
-                let a = Rows { data: &self.a[self.first..], pitch: n };
-                product::multiply_transposed::<S, VECTORS>(simd, [rows, k], a, panel, to, false);
+                let a = Rows { data: &self.a[inner.start * n + self.first..], pitch: n };
+                product::multiply_transposed::<S, VECTORS>(simd, size, a, panel, to, more);
             } else {
-                let a = Rows { data: &self.a[self.first * k..], pitch: k };
-                product::multiply::<S, VECTORS>(simd, [rows, k], a, panel, to, false);
+                let a = Rows { data: &self.a[self.first * k + inner.start..], pitch: k };
+                product::multiply::<S, VECTORS>(simd, size, a, panel, to, more);
             }
-            if !whole {
+            if count < width {
                 for (result, last) in self.result.chunks_exact_mut(m).zip(last.chunks_exact(width)) {
-                    result[i * width..].copy_from_slice(&last[..m - i * width]);
+                    result[first..first + count].copy_from_slice(&last[..count]);
                 }
             }
         }
