@@ -19,18 +19,30 @@ pub struct Bundled {
 pub const MNIST: Bundled = Bundled {
     name: "mnist",
     about: "draws handwritten digits from sentences",
-    bytes: include_bytes!("../../assets/models/mnist.safetensors"),
+    bytes: include_bytes!("../assets/models/mnist.safetensors"),
 };
 
 /// Recognises handwritten digits; trained by `configs/mnist-classifier.toml`.
 pub const MNIST_CLASSIFIER: Bundled = Bundled {
     name: "mnist-classifier",
     about: "recognises handwritten digits, to judge the other",
-    bytes: include_bytes!("../../assets/models/mnist-classifier.safetensors"),
+    bytes: include_bytes!("../assets/models/mnist-classifier.safetensors"),
+};
+
+/// Reads sentences; trained on text alone by `configs/t5-mini.toml`.
+pub const T5_MINI: Bundled = Bundled {
+    name: "t5-mini",
+    about: "reads sentences, for the models that draw from them",
+    bytes: include_bytes!("../assets/models/t5-mini.safetensors"),
 };
 
 /// All of them.
-pub const ALL: [Bundled; 2] = [MNIST, MNIST_CLASSIFIER];
+pub const ALL: [Bundled; 3] = [MNIST, MNIST_CLASSIFIER, T5_MINI];
+
+/// The one of this name.
+pub fn find(name: &str) -> Option<&'static Bundled> {
+    ALL.iter().find(|model| model.name == name)
+}
 
 impl Bundled {
     /// The weights. An error would mean that the program was built from a damaged file.

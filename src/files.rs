@@ -1,5 +1,6 @@
 //! Writing files so that nothing of the user's is ever lost: the new file is complete on disk before the old one goes.
 
+use memmap2::Mmap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,35 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 /// The whole of a text file.
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     fs::read_to_string(path).map_err(|e| FileError::new("read", path, e))
+}
+
+/// A file's bytes, mapped: they are read from the disk where they are looked at.
+///
+/// Sound as long as nobody cuts the file short meanwhile: then looking at what is gone ends the process (SIGBUS), as in every
+/// program that maps files. Bytes that change under us must only ever be taken for numbers, which any bytes are.
+#[allow(unsafe_code)]
+pub fn map(path: &Path) -> Result<Mmap, FileError> {
+    let failed = |e| FileError::new("read", path, e);
+    let file = File::open(path).map_err(failed)?;
+    unsafe { Mmap::map(&file) }.map_err(failed)
+}
+
+/// All ordinary files in a folder and the folders within it, in the order of their paths. Links to folders are not followed.
+pub fn all_within(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let (mut files, mut unread) = (Vec::new(), vec![folder.to_path_buf()]);
+    while let Some(folder) = unread.pop() {
+        let failed = |e| FileError::new("read", &folder, e);
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            match entry.file_type().map_err(failed)? {
+                kind if kind.is_dir() => unread.push(entry.path()),
+                kind if kind.is_file() || entry.path().is_file() => files.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// A folder and all above it.

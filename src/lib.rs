@@ -2,7 +2,7 @@
 //!
 //! Modules in the order to read them, each using only those before it: [`mod@array`], [`kernels`], [`autograd`], [`nn`],
 //! [`optim`], [`diffusion`], [`text`], [`unet`], [`cascade`], [`data`], [`eval`], [`train`]. Beside them stand [`random`],
-//! [`files`] and [`picture`]. Labels such as (B2) name an equation of diffusion; the test that derives it has the same label
+//! [`files`], [`picture`] and [`bundled`]. Labels such as (B2) name an equation; the test that derives it has the same label
 //! and is in the file of `tests/` that begins with its letter.
 //!
 //! Gradients:
@@ -33,6 +33,7 @@
 
 pub mod array;
 pub mod autograd;
+pub mod bundled;
 pub mod cascade;
 pub mod data;
 pub mod diffusion;

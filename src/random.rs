@@ -34,6 +34,10 @@ pub enum Purpose {
     Test = 11,
     /// Random changes that enlarge a training set (shifts, crops).
     Augment = 12,
+    /// Texts of the pre-training corpus; the index is the text's number.
+    Corpus = 13,
+    /// The gaps of a text; the index is its place in the batch.
+    Gaps = 14,
 }
 
 // ANCHOR: stream

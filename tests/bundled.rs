@@ -4,6 +4,8 @@ use imagen::cascade::{Request, TextToImage, bundled};
 use imagen::data::{Captions, DatasetName, Split};
 use imagen::diffusion::Sampling;
 use imagen::eval::{Agreement, Classifier};
+use imagen::text::TextEncoder;
+use imagen::text::t5::T5Encoder;
 use imagen::train::RunConfig;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -14,7 +16,8 @@ fn config(name: &str) -> RunConfig {
 
 #[test]
 fn the_models_were_trained_by_the_configs_of_their_names() {
-    for (model, file) in [(bundled::MNIST, "mnist.toml"), (bundled::MNIST_CLASSIFIER, "mnist-classifier.toml")] {
+    for model in bundled::ALL {
+        let file = &format!("{}.toml", model.name);
         let metadata = model.weights().unwrap().metadata;
         assert_eq!(metadata["config"], config(file).to_json(), "{}", model.name);
         assert_eq!(metadata["step"], config(file).train().steps.to_string(), "{}", model.name);
@@ -45,4 +48,19 @@ fn the_words_decide_which_digit_is_drawn() {
     let (_, recognised) = classifier.classify(&images);
     recognised.iter().enumerate().for_each(|(i, &class)| agreement.count(i / 4, class));
     assert!(agreement.total().agreed >= 34, "{agreement}");
+}
+
+/// The encoder, which a model that draws keeps in f16, is small; and what it says of words it was trained on makes sense.
+#[test]
+fn the_bundled_text_encoder_is_under_3_mb_and_knows_seven_from_eight() {
+    let weights = bundled::T5_MINI.weights().unwrap();
+    let encoder = T5Encoder::from_weights(&weights, 64).unwrap();
+    assert!(2 * encoder.config().encoder_parameters() < 3_000_000);
+    let mean = |text: &str| encoder.encode(text).unwrap().mean();
+    let distance = |a: &str, b: &str| mean(a).iter().zip(mean(b)).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+    for (a, same, other) in
+        [("seven", "7", "8"), ("VII", "seven", "three"), ("a handwritten 4", "a handwritten four", "a handwritten 9")]
+    {
+        assert!(distance(a, same) < distance(a, other), "{a}: {same} {other}");
+    }
 }

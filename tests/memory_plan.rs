@@ -5,21 +5,19 @@ mod tiny;
 
 use imagen::array::{Array, DType, Device, Ledger, Shape};
 use imagen::autograd::{Gradients, Tensor};
-use imagen::data::Dataset;
 use imagen::kernels::{AdamStep, Binary, ConvShape, Kernels, Reduce, Unary, of};
 use imagen::nn::{Init, Parameters};
 use imagen::optim::OptimizerConfig;
-use imagen::train::{MemoryPlan, RunConfig};
+use imagen::train::{MemoryPlan, RunConfig, TrainingData};
 use imagen::unet::{Condition, TextConfig, UNet, UNetConfig};
 use proptest::prelude::*;
-use std::sync::Arc;
 use tiny::Lab;
 
 fn plan(lab: &Lab, config: &str, set: &[&str]) -> MemoryPlan {
-    let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+    let folder = format!("data.folder={:?}", lab.path("data"));
+    let set: Vec<String> = set.iter().map(|s| s.to_string()).chain([folder]).collect();
     let config = RunConfig::read(&lab.path(config), &set).unwrap();
-    let data = Dataset::load(config.data().name, &lab.path("data")).unwrap();
-    MemoryPlan::of(&config, &Arc::new(data)).unwrap()
+    MemoryPlan::of(&config, &TrainingData::load(&config).unwrap()).unwrap()
 }
 
 /// Two 3x3 convolutions and two normalisations, then 8 x 8 images of 8 channels to 6 features to 10 classes.

@@ -2,10 +2,11 @@
 //!
 //! This is the base stage of Imagen's cascade.
 
-pub mod bundled;
 mod config;
 mod text_to_image;
 
+pub use crate::bundled;
 pub(crate) use config::MOST_PARAMETERS;
 pub use config::{DiffusionConfig, SamplingConfig, StageConfig};
+pub(crate) use text_to_image::condition;
 pub use text_to_image::{ModelError, Request, TextToImage};

@@ -72,10 +72,14 @@ impl TextToImage {
     /// A model with first values drawn from `seed`.
     pub fn new(config: StageConfig, seed: u64) -> Result<TextToImage, ModelError> {
         config.validate().map_err(ModelError::Config)?;
+        let encoder = config.text.as_ref().map(|t| t.build()).transpose()?;
+        // Whoever draws with this model later must have the same encoder.
+        let text = config.text.clone().zip(encoder.as_deref()).map(|(text, encoder)| text.bound(encoder));
+        let config = StageConfig { text, ..config };
         let init = Init::new(seed, DType::F32);
         let unet = UNet::new(config.unet.clone(), &init).map_err(|e| ModelError::Config(e.to_string()))?;
         Ok(TextToImage {
-            encoder: config.text.as_ref().map(|t| t.build()).transpose()?,
+            encoder,
             unet,
             parameters: init.parameters(),
             schedule: config.diffusion.schedule.build(),
@@ -112,8 +116,9 @@ impl TextToImage {
 
     /// The same model, computing on `device`. Panics if it is a GPU that was not opened.
     #[track_caller]
-    pub fn on(self, device: Device) -> TextToImage {
+    pub fn on(mut self, device: Device) -> TextToImage {
         self.parameters.move_to(device);
+        self.encoder = self.encoder.map(|encoder| encoder.on(device));
         self
     }
 
@@ -131,6 +136,11 @@ impl TextToImage {
     /// The network.
     pub fn unet(&self) -> &UNet {
         &self.unet
+    }
+
+    /// What reads the prompts; none if the model takes no text.
+    pub fn encoder(&self) -> Option<&Arc<dyn TextEncoder>> {
+        self.encoder.as_ref()
     }
 
     /// The parameters of the network.
@@ -156,10 +166,7 @@ impl TextToImage {
 
     /// The condition of a batch of captions, one an image; `None` if the model takes no text.
     pub fn encode(&self, captions: &[String]) -> Result<Option<Condition>, TextError> {
-        let Some(encoder) = &self.encoder else { return Ok(None) };
-        let embeddings = captions.iter().map(|c| encoder.encode(c)).collect::<Result<Vec<_>, _>>()?;
-        let batch = TextBatch::pad(&embeddings);
-        Ok(Some(Condition::new(batch.tokens, batch.mask)))
+        self.encoder.as_deref().map(|encoder| condition(encoder, captions)).transpose()
     }
 
     /// Draws `count` images for every prompt: [prompts * count, C, H, W] in [-1, 1] on the CPU, prompt by prompt. `progress` is
@@ -205,4 +212,16 @@ impl TextToImage {
             }
         })
     }
+}
+
+/// The condition of a batch of captions, one an image.
+pub(crate) fn condition(encoder: &dyn TextEncoder, captions: &[String]) -> Result<Condition, TextError> {
+    // Each different caption is read once.
+    let mut different: Vec<&str> = captions.iter().map(String::as_str).collect();
+    different.sort_unstable();
+    different.dedup();
+    let embeddings = encoder.encode_all(&different)?;
+    let place = |caption: &String| different.binary_search(&caption.as_str()).expect("it is one of them");
+    let batch = TextBatch::pad(&captions.iter().map(|c| embeddings[place(c)].clone()).collect::<Vec<_>>());
+    Ok(Condition::new(batch.tokens, batch.mask))
 }

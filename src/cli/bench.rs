@@ -274,7 +274,7 @@ fn adapter(device: Device) -> Option<gpu::Adapter> {
 }
 
 /// The largest resident memory so far, where /proc tells.
-fn peak_mb() -> Option<f64> {
+pub(super) fn peak_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1e3)

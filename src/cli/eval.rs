@@ -15,14 +15,14 @@ use std::process::ExitCode;
 
 /// Measure how well a model draws what it is asked for.
 ///
-/// A classifier looks at samples for captions seen in training and for captions never seen, and says what it sees. Its
-/// features also give the Fréchet distance to the real images. In a run's folder the result is kept as eval.json.
+/// A classifier looks at samples for captions seen in training, for captions never seen, and for other names of the same
+/// thing ("the number after six"), and says what it sees. Its features also give the Fréchet distance to the real images. In a run's folder the result is kept as eval.json.
 #[derive(Args)]
 pub struct EvalArgs {
     /// The folder of a run, a .safetensors file or a bundled model
     #[arg(default_value = "mnist")]
     model: String,
-    /// Images for each of the two kinds of captions
+    /// Images for each of the three kinds of captions
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     samples: u32,
     /// Guidance weight [default: as the model says]
@@ -81,7 +81,7 @@ pub fn run(args: &EvalArgs) -> Result {
     sampling.steps = args.steps.map_or(sampling.steps, |s| s as usize);
     let samples = args.samples as usize;
     let settings = Evaluation { samples, guidance, sampling, seed: args.seed };
-    let bar = bar(args.common.quiet, 2 * samples);
+    let bar = bar(args.common.quiet, Evaluation::SPLITS.len() * samples);
     let report = evaluate(&model, &classifier, &data, &Captions::of(name), settings, &mut |done, _| {
         bar.set_position(done as u64);
         ControlFlow::Continue(())
@@ -92,7 +92,8 @@ pub fn run(args: &EvalArgs) -> Result {
     let json = serde_json::to_string_pretty(&report)?;
     if let Some(out) = out {
         files::write(&out.join("eval.json"), json.as_bytes())?;
-        for (split, agreement) in [("training", &report.training), ("held-out", &report.held_out)] {
+        let splits = [("training", &report.training), ("held-out", &report.held_out), ("unpaired", &report.unpaired)];
+        for (split, agreement) in splits {
             files::write(&out.join(format!("confusion-{split}.svg")), confusion(split, agreement).as_bytes())?;
         }
         note(format!("saved in {}", out.display()));
@@ -131,6 +132,7 @@ fn show(report: &Report) {
     for (title, agreement) in [
         ("captions seen in training", &report.training),
         ("captions never seen", &report.held_out),
+        ("phrases that no image was ever shown with", &report.unpaired),
         ("real test images", &report.real),
     ] {
         print(format!("{title}\n{agreement}"));

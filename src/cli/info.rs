@@ -1,15 +1,13 @@
 //! `imagen info`
 
-use super::train::load;
 use super::{Common, Result, fail, model, print};
 use clap::Args;
 use imagen::cascade::bundled;
 use imagen::kernels::gpu;
-use imagen::train::{MemoryPlan, RunConfig};
+use imagen::train::{MemoryPlan, RunConfig, TrainingData};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Show devices and models.
 ///
@@ -49,7 +47,7 @@ pub fn run(args: &InfoArgs) -> Result {
 /// What training takes of memory.
 fn plan(path: &Path, args: &InfoArgs) -> Result {
     let config = RunConfig::read(path, &args.overrides)?;
-    let data = Arc::new(load(config.data())?);
+    let data = TrainingData::load(&config)?;
     let plan = MemoryPlan::of(&config, &data)?;
     let batch = config.train().batch;
     if args.common.json {
@@ -60,7 +58,7 @@ fn plan(path: &Path, args: &InfoArgs) -> Result {
         print(report);
         return Ok(ExitCode::SUCCESS);
     }
-    print(format!("memory of training {} on the CPU, {batch} images a step:", path.display()));
+    print(format!("memory of training {} on the CPU, {batch} examples a step:", path.display()));
     for (what, bytes) in [
         (format!("{} parameters", plan.parameters), plan.parameter_bytes),
         ("gradients".into(), plan.gradient_bytes),

@@ -10,6 +10,7 @@ mod info;
 mod listed;
 mod model;
 mod sample;
+mod text;
 mod train;
 
 use clap::{Args, Parser, Subcommand};
@@ -35,6 +36,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Measure how well a model draws what it is asked for.
     Eval(eval::EvalArgs),
+    /// Show what the text encoder makes of sentences.
+    Text(text::TextArgs),
     /// Time a training step and a forward pass of a reference workload.
     Bench(bench::BenchArgs),
     /// Show devices and models.
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Sample(args) => sample::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Text(args) => text::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Info(args) => info::run(&args),
     };

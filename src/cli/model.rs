@@ -21,7 +21,7 @@ pub struct Found {
 /// Weights by the name of a bundled model, a safetensors file, or the folder of a run that has finished or has a checkpoint.
 /// A bundled name means the bundled model even if there is a file of that name; ./NAME means the file.
 pub fn find(name: &str) -> Result<Found> {
-    if let Some(model) = bundled::ALL.iter().find(|m| m.name == name) {
+    if let Some(model) = bundled::find(name) {
         return from_bundled(model);
     }
     let path = Path::new(name);

@@ -194,7 +194,12 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
         return fail("the settings in that picture are not those of this program; draw it anew");
     }
     // Before anything is drawn: a prompt without words, or with too many.
-    model.encode(&request.prompts)?;
+    let prompts: Vec<&str> = request.prompts.iter().map(String::as_str).collect();
+    let read = model.encoder().map_or_else(|| Ok(Vec::new()), |encoder| encoder.encode_all(&prompts))?;
+    for (prompt, embedding) in prompts.iter().zip(read).filter(|(_, embedding)| embedding.left_out > 0) {
+        let (read, left_out) = (embedding.n, embedding.left_out);
+        note(format!("note: only the first {read} tokens of {prompt:?} are read; {left_out} are left out"));
+    }
     Ok(request)
 }
 

@@ -3,12 +3,8 @@
 use super::{Common, Result, note, print};
 use clap::Args;
 use imagen::array::Device;
-use imagen::data::Dataset;
 use imagen::kernels::profile;
-use imagen::train::{
-    ClassifierTask, DataConfig, DiffusionTask, MemoryPlan, Metrics, Outcome, Progress, RunConfig, RunFolder, Task,
-    Trainer,
-};
+use imagen::train::{MemoryPlan, Metrics, Outcome, Progress, RunConfig, RunFolder, Trainer, TrainingData};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -46,14 +42,11 @@ pub fn run(args: &TrainArgs) -> Result {
     let config = RunConfig::read(&args.config, &args.overrides)?;
     let name = args.config.file_stem().map_or_else(|| "run".into(), |s| s.to_string_lossy().into_owned());
     let folder = RunFolder::new(args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name)));
-    let data = Arc::new(load(config.data())?);
-    let task: Box<dyn Task> = match config.clone() {
-        RunConfig::Diffusion(run) => Box::new(DiffusionTask::new(run, data.clone())?.on(device)),
-        RunConfig::Classifier(run) => Box::new(ClassifierTask::new(run, data.clone())?.on(device)),
-    };
+    let data = TrainingData::load(&config)?;
+    let task = data.task(&config, device)?;
     let mut trainer = Trainer::new(&*task, &config, folder.clone(), args.resume)?;
     let steps = config.train().steps;
-    let mut display = Display::new(trainer.step(), steps, args.common.quiet);
+    let mut display = Display::new(trainer.step(), steps, task.unit(), args.common.quiet);
     display.note(&format!(
         "{}: {} parameters on {device}, step {} of {steps}",
         folder.path().display(),
@@ -99,17 +92,12 @@ pub fn run(args: &TrainArgs) -> Result {
     }
 }
 
-/// The data set of a run.
-pub(super) fn load(config: &DataConfig) -> Result<Dataset> {
-    let folder = config.folder.clone().unwrap_or_else(|| config.name.default_folder());
-    Ok(Dataset::load(config.name, &folder)?)
-}
-
 /// A progress bar on a terminal, plain lines elsewhere.
 struct Display {
     bar: Option<ProgressBar>,
     quiet: bool,
     steps: u64,
+    unit: &'static str,
     last_line: Instant,
     started: (Instant, u64),
 }
@@ -117,19 +105,19 @@ struct Display {
 const SECONDS_BETWEEN_LINES: u64 = 10;
 
 impl Display {
-    fn new(step: u64, steps: u64, quiet: bool) -> Display {
+    fn new(step: u64, steps: u64, unit: &'static str, quiet: bool) -> Display {
         let style =
             ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left").expect("the template is right");
         let bar = (!quiet && std::io::stderr().is_terminal())
             .then(|| ProgressBar::new(steps).with_style(style).with_position(step));
-        Display { bar, quiet, steps, last_line: Instant::now(), started: (Instant::now(), step) }
+        Display { bar, quiet, steps, unit, last_line: Instant::now(), started: (Instant::now(), step) }
     }
 
     fn show(&mut self, progress: Progress<'_>) {
         match (progress, &self.bar) {
             (Progress::Note(text), _) => self.note(text),
             (Progress::Step(step, loss, rate), Some(bar)) => {
-                bar.set_message(format!("loss {loss:.4}  {rate:.0} images/s"));
+                bar.set_message(format!("loss {loss:.4}  {rate:.0} {}/s", self.unit));
                 bar.set_position(step);
             }
             (Progress::Step(step, loss, rate), None) => {
@@ -138,7 +126,10 @@ impl Display {
                     let (since, first) = self.started;
                     let left = since.elapsed().as_secs_f64() / (step - first) as f64 * (self.steps - step) as f64;
                     let left = Duration::from_secs(left as u64);
-                    note(format!("step {step}/{}  loss {loss:.4}  {rate:.0} images/s  {left:?} left", self.steps));
+                    note(format!(
+                        "step {step}/{}  loss {loss:.4}  {rate:.0} {}/s  {left:?} left",
+                        self.steps, self.unit
+                    ));
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! Captions for images that come only with a label: templates with the class's name filled in.
 //!
 //! Some templates are held out: never used in training, they show whether a model understands words it knows in a
-//! sentence it does not, and whether words it does not know distract it.
+//! sentence it does not, and whether words it does not know distract it. And for some phrases no image was ever shown with
+//! anything like them ("the number after six"): there a model can only know what its text encoder knows.
 
 use super::DatasetName;
 use crate::random::{Purpose, stream};
@@ -14,19 +15,24 @@ pub enum Split {
     Training,
     /// Those kept for evaluation.
     HeldOut,
+    /// Other names of the classes, which no template of the other two has.
+    Unpaired,
 }
 
 /// The captions of one data set.
 ///
 /// In a template, `{word}` stands for the class's name ("seven"), `{digit}` for its digit ("7"), `{a}` for the name with
-/// its article ("an ankle boot").
+/// its article ("an ankle boot"). For digits there are also `{before}` ("six"), `{after}` ("eight"), `{double}` ("fourteen"),
+/// `{roman}` ("VII") and `{things}` ("days in a week"); for clothes, `{also}` ("a sweater"). A class that lacks what a template
+/// asks for does without the template: nothing is before zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Captions {
     training: &'static [&'static str],
     held_out: &'static [&'static str],
+    unpaired: &'static [&'static str],
     words: &'static [&'static str],
-    /// The class's name with its article, by label; empty where no template asks for it.
-    with_article: &'static [&'static str],
+    /// What the slots of templates stand for: (slot, by label).
+    slots: &'static [(&'static str, &'static [&'static str])],
 }
 
 const DIGITS_TRAINING: &[&str] = &[
@@ -59,6 +65,41 @@ const DIGITS_HELD_OUT: &[&str] = &[
     "a neat {digit} made with a thick pen",
 ];
 
+const DIGITS_UNPAIRED: &[&str] = &[
+    "the number after {before}",
+    "one more than {before}",
+    "{before} plus one",
+    "the number before {after}",
+    "one less than {after}",
+    "half of {double}",
+    "{roman}",
+    "the number of {things}",
+];
+
+const DIGITS_SLOTS: &[(&str, &[&str])] = &[
+    ("{digit}", &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]),
+    ("{before}", &["", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight"]),
+    ("{after}", &["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]),
+    // Half of zero would name the class.
+    ("{double}", &["", "two", "four", "six", "eight", "ten", "twelve", "fourteen", "sixteen", "eighteen"]),
+    ("{roman}", &["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"]),
+    (
+        "{things}",
+        &[
+            "legs on a snake",
+            "wheels on a unicycle",
+            "wheels on a bicycle",
+            "sides of a triangle",
+            "legs on a dog",
+            "fingers on a hand",
+            "legs on an insect",
+            "days in a week",
+            "legs on a spider",
+            "players in a baseball team",
+        ],
+    ),
+];
+
 const CLOTHES_TRAINING: &[&str] = &[
     "a photo of {a}",
     "a picture of {a}",
@@ -84,17 +125,39 @@ const CLOTHES_HELD_OUT: &[&str] = &[
     "please sketch {a} for a catalogue",
 ];
 
-const CLOTHES_WITH_ARTICLE: &[&str] = &[
-    "a t-shirt",
-    "a pair of trousers",
-    "a pullover",
-    "a dress",
-    "a coat",
-    "a sandal",
-    "a shirt",
-    "a sneaker",
-    "a bag",
-    "an ankle boot",
+const CLOTHES_UNPAIRED: &[&str] = &["{also}", "a photo of {also}"];
+
+const CLOTHES_SLOTS: &[(&str, &[&str])] = &[
+    (
+        "{a}",
+        &[
+            "a t-shirt",
+            "a pair of trousers",
+            "a pullover",
+            "a dress",
+            "a coat",
+            "a sandal",
+            "a shirt",
+            "a sneaker",
+            "a bag",
+            "an ankle boot",
+        ],
+    ),
+    (
+        "{also}",
+        &[
+            "a tee",
+            "a pair of slacks",
+            "a sweater",
+            "a gown",
+            "an overcoat",
+            "an open shoe",
+            "a button-up top",
+            "a trainer",
+            "a purse",
+            "a short boot",
+        ],
+    ),
 ];
 
 impl Captions {
@@ -102,14 +165,19 @@ impl Captions {
     pub fn of(name: DatasetName) -> Captions {
         let words = name.class_names();
         match name {
-            DatasetName::Mnist => {
-                Captions { training: DIGITS_TRAINING, held_out: DIGITS_HELD_OUT, words, with_article: &[] }
-            }
+            DatasetName::Mnist => Captions {
+                training: DIGITS_TRAINING,
+                held_out: DIGITS_HELD_OUT,
+                unpaired: DIGITS_UNPAIRED,
+                words,
+                slots: DIGITS_SLOTS,
+            },
             DatasetName::FashionMnist => Captions {
                 training: CLOTHES_TRAINING,
                 held_out: CLOTHES_HELD_OUT,
+                unpaired: CLOTHES_UNPAIRED,
                 words,
-                with_article: CLOTHES_WITH_ARTICLE,
+                slots: CLOTHES_SLOTS,
             },
         }
     }
@@ -124,6 +192,7 @@ impl Captions {
         match split {
             Split::Training => self.training,
             Split::HeldOut => self.held_out,
+            Split::Unpaired => self.unpaired,
         }
     }
 
@@ -137,17 +206,31 @@ impl Captions {
         self.held_out.len()
     }
 
-    /// The caption that a template makes of a label. Panics if there is no such label or template.
+    /// All captions of a label, at least one. Panics if there is no such label.
+    #[track_caller]
+    pub fn all(&self, split: Split, label: usize) -> Vec<String> {
+        (0..self.templates(split).len()).filter_map(|template| self.fill(split, label, template)).collect()
+    }
+
+    /// The caption that a template makes of a label. Panics if there is no such label or template, or if the template asks for
+    /// what the class lacks, as some of [`Split::Unpaired`] do.
     #[track_caller]
     pub fn caption(&self, split: Split, label: usize, template: usize) -> String {
+        let lacks = || panic!("template {template} ({split:?}) has nothing to say of label {label}");
+        self.fill(split, label, template).unwrap_or_else(lacks)
+    }
+
+    #[track_caller]
+    fn fill(&self, split: Split, label: usize, template: usize) -> Option<String> {
         let templates = self.templates(split);
         assert!(label < self.words.len(), "label {label} of {} classes does not exist", self.words.len());
         assert!(template < templates.len(), "template {template} of {} ({split:?}) does not exist", templates.len());
-        let with_article = self.with_article.get(label).copied().unwrap_or_default();
-        templates[template]
-            .replace("{word}", self.words[label])
-            .replace("{digit}", &label.to_string())
-            .replace("{a}", with_article)
+        let mut caption = templates[template].replace("{word}", self.words[label]);
+        for (slot, values) in self.slots.iter().filter(|(slot, _)| templates[template].contains(slot)) {
+            let value = Some(values[label]).filter(|value| !value.is_empty())?;
+            caption = caption.replace(slot, value);
+        }
+        Some(caption)
     }
 
     /// The training caption that an example gets in a training step: every template is equally likely.
@@ -168,11 +251,7 @@ mod tests {
     const BOTH: [DatasetName; 2] = [DatasetName::Mnist, DatasetName::FashionMnist];
 
     fn all(captions: &Captions, split: Split) -> Vec<String> {
-        let labels = 0..captions.classes();
-        labels
-            .flat_map(|label| (0..captions.templates(split).len()).map(move |t| (label, t)))
-            .map(|(label, template)| captions.caption(split, label, template))
-            .collect()
+        (0..captions.classes()).flat_map(|label| captions.all(split, label)).collect()
     }
 
     #[test]
@@ -191,11 +270,35 @@ mod tests {
         for name in BOTH {
             let captions = Captions::of(name);
             assert!(captions.training() >= 12 && captions.held_out() >= 4);
-            let every = [all(&captions, Split::Training), all(&captions, Split::HeldOut)].concat();
+            let every = [Split::Training, Split::HeldOut, Split::Unpaired].map(|split| all(&captions, split)).concat();
             assert!(every.iter().all(|caption| !caption.contains(['{', '}'])), "{every:?}");
             // So no held-out caption is a training caption, and none fits two labels.
             let different: HashSet<&String> = every.iter().collect();
             assert_eq!(different.len(), every.len());
+        }
+    }
+
+    #[test]
+    fn phrases_that_no_image_was_shown_with_do_not_name_their_class() {
+        let digits = Captions::of(DatasetName::Mnist);
+        assert_eq!(digits.caption(Split::Unpaired, 7, 0), "the number after six");
+        assert_eq!(digits.all(Split::Unpaired, 7)[5..], ["half of fourteen", "VII", "the number of days in a week"]);
+        for name in BOTH {
+            let captions = Captions::of(name);
+            let trained = all(&captions, Split::Training);
+            for label in 0..captions.classes() {
+                let phrases = captions.all(Split::Unpaired, label);
+                assert!(phrases.len() >= 2);
+                for phrase in phrases {
+                    assert!(!trained.contains(&phrase), "{phrase}");
+                    let named = |word: &str| phrase.split(' ').any(|w| w == word);
+                    // "One" is also what is added and taken off.
+                    let counts =
+                        phrase.contains("one more") || phrase.contains("one less") || phrase.contains("plus one");
+                    assert!(!named(name.class_names()[label]) || (label == 1 && counts), "{phrase}");
+                    assert!(name != DatasetName::Mnist || !named(&label.to_string()), "{phrase}");
+                }
+            }
         }
     }
 

@@ -22,6 +22,11 @@ pub struct Evaluation {
     pub seed: u64,
 }
 
+impl Evaluation {
+    /// The captions that are tried.
+    pub const SPLITS: [Split; 3] = [Split::Training, Split::HeldOut, Split::Unpaired];
+}
+
 /// What came out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -37,6 +42,8 @@ pub struct Report {
     pub training: Agreement,
     /// Caption agreement on templates never seen.
     pub held_out: Agreement,
+    /// Caption agreement on phrases that nothing like was seen with an image.
+    pub unpaired: Agreement,
     /// How often the classifier is right on as many real test images: what agreement can reach.
     pub real: Agreement,
     /// Fréchet distance of the samples of the training templates to the real training images.
@@ -45,7 +52,7 @@ pub struct Report {
     pub frechet_real: f64,
 }
 
-/// Samples `settings.samples` images for captions of either split, an equal number a class, with every template in turn,
+/// Samples `settings.samples` images for captions of each split, an equal number a class, with every template in turn,
 /// and lets the classifier judge them. `progress` gets (images done, images in all) and may stop it.
 pub fn evaluate(
     model: &TextToImage,
@@ -55,14 +62,14 @@ pub fn evaluate(
     settings: Evaluation,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Report, ModelError> {
-    let total = 2 * settings.samples;
+    let splits = Evaluation::SPLITS;
+    let total = splits.len() * settings.samples;
     let mut judged = Vec::new();
-    for (i, split) in [Split::Training, Split::HeldOut].into_iter().enumerate() {
+    for (i, split) in splits.into_iter().enumerate() {
         let mut report = |done| progress(i * settings.samples + done, total);
         judged.push(judge(model, classifier, data, captions, split, settings, &mut report)?);
     }
-    let (held_out, _) = judged.pop().expect("there are two splits");
-    let (training, features) = judged.pop().expect("there are two splits");
+    let [(training, features), (held_out, _), (unpaired, _)]: [_; 3] = judged.try_into().expect("one for each split");
 
     let d = classifier.config().features;
     let real_train = Moments::of(&real_features(classifier, &data.train, data.train.len(), None), d);
@@ -75,6 +82,7 @@ pub fn evaluate(
         seed: settings.seed,
         training,
         held_out,
+        unpaired,
         real,
         frechet: frechet_distance(&Moments::of(&features, d), &real_train),
         frechet_real: frechet_distance(&Moments::of(&real_test, d), &real_train),
@@ -95,12 +103,16 @@ fn judge(
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<(Agreement, Vec<f64>), ModelError> {
     let classes = captions.classes();
-    let templates = captions.templates(split).len();
+    let all: Vec<Vec<String>> = (0..classes).map(|class| captions.all(split, class)).collect();
+    let prompt = |i: usize| {
+        let all = &all[i % classes];
+        all[i / classes % all.len()].clone()
+    };
     let mut agreement = Agreement::new(data.train.class_names.iter());
     let mut features = Vec::new();
-    let all: Vec<usize> = (0..settings.samples).collect();
-    for chunk in all.chunks(BATCH) {
-        let prompts = chunk.iter().map(|i| captions.caption(split, i % classes, i / classes % templates)).collect();
+    let numbers: Vec<usize> = (0..settings.samples).collect();
+    for chunk in numbers.chunks(BATCH) {
+        let prompts = chunk.iter().map(|&i| prompt(i)).collect();
         let request = Request {
             first: chunk[0] as u64,
             guidance: settings.guidance,

@@ -35,6 +35,11 @@ impl Linear {
         Linear { weight: init.param("weight", [outputs, inputs], fill), bias: None }
     }
 
+    /// Without a bias; first values N(0, `std`^2).
+    pub fn normal(init: &Init, inputs: usize, outputs: usize, std: f64) -> Linear {
+        Linear { weight: init.param("weight", [outputs, inputs], Fill::Normal(std)), bias: None }
+    }
+
     // ANCHOR: linear_forward
     /// [.., inputs] to [.., outputs]. Panics if the last axis does not fit.
     #[track_caller]
@@ -160,18 +165,29 @@ impl LayerNorm {
 #[derive(Clone, Debug)]
 pub struct RmsNorm {
     weight: Param,
+    eps: f64,
 }
 
 impl RmsNorm {
     /// Over `features` numbers; starts with weight 1, eps 1e-6.
     pub fn new(init: &Init, features: usize) -> RmsNorm {
-        RmsNorm { weight: init.param("weight", [features], Fill::Ones) }
+        RmsNorm::with_eps(init, features, 1e-6)
+    }
+
+    /// As [`RmsNorm::new`], with another eps.
+    pub fn with_eps(init: &Init, features: usize, eps: f64) -> RmsNorm {
+        RmsNorm { weight: init.param("weight", [features], Fill::Ones), eps }
+    }
+
+    /// Where its parameter is.
+    pub fn device(&self) -> Device {
+        self.weight.tensor().device()
     }
 
     /// [.., features], shape kept. Panics if the last axis does not fit.
     #[track_caller]
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.rms_norm(&self.weight.tensor(), 1e-6)
+        x.rms_norm(&self.weight.tensor(), self.eps)
     }
 }
 
@@ -185,6 +201,11 @@ impl Embedding {
     /// `count` vectors of `features` numbers; first values N(0, 1).
     pub fn new(init: &Init, count: usize, features: usize) -> Embedding {
         Embedding { table: init.param("weight", [count, features], Fill::Normal(1.0)) }
+    }
+
+    /// The whole table, [count, features].
+    pub fn table(&self) -> Tensor {
+        self.table.tensor()
     }
 
     /// The vectors of `rows`: [rows.len(), features]. Panics if a row does not exist.

@@ -6,11 +6,13 @@
 mod attention;
 mod embedding;
 mod layers;
+mod mapped;
 mod parameters;
 mod weights;
 
 pub use attention::Attention;
 pub use embedding::sinusoidal;
 pub use layers::{Conv2d, Embedding, GroupNorm, LayerNorm, Linear, RmsNorm};
+pub use mapped::MappedWeights;
 pub use parameters::{Fill, Init, Param, Parameters};
 pub use weights::{Weights, WeightsError};

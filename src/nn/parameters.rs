@@ -163,6 +163,7 @@ impl Fill {
 pub struct Init {
     seed: u64,
     dtype: DType,
+    blank: bool,
     prefix: String,
     made: Rc<RefCell<Vec<Param>>>,
 }
@@ -170,7 +171,12 @@ pub struct Init {
 impl Init {
     /// Starts a model whose parameters have type `dtype`.
     pub fn new(seed: u64, dtype: DType) -> Init {
-        Init { seed, dtype, prefix: String::new(), made: Rc::default() }
+        Init { seed, dtype, blank: false, prefix: String::new(), made: Rc::default() }
+    }
+
+    /// As [`Init::new`], with every first value 0: for a model whose values will be loaded.
+    pub fn blank(dtype: DType) -> Init {
+        Init { blank: true, ..Init::new(0, dtype) }
     }
 
     /// The same model; names made there begin with "`name`.".
@@ -184,7 +190,7 @@ impl Init {
     pub fn param(&self, name: &str, shape: impl Into<Shape>, fill: Fill) -> Param {
         let (name, shape) = (format!("{}{name}", self.prefix), shape.into());
         assert!(self.made.borrow().iter().all(|p| p.name() != name), "there are two parameters named {name}");
-        let value = if is_planning() {
+        let value = if is_planning() || self.blank {
             kernels::of(Device::Cpu).fill(&shape, self.dtype, 0.0)
         } else {
             let rng = stream(self.seed, Purpose::Init, 0, hash(&name));

@@ -53,7 +53,7 @@ impl Weights {
 
     /// As [`Weights::read`], from memory; `path` is only for messages.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Weights, WeightsError> {
-        let damaged = |reason: String| WeightsError::Damaged { path: path.to_path_buf(), reason };
+        let damaged = |reason: String| damaged(path, reason);
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
@@ -106,15 +106,23 @@ impl Weights {
         problems.extend(
             self.tensors.keys().filter(|n| !wanted.contains_key(n.as_str())).map(|n| format!("{n} is surplus")),
         );
-        if problems.is_empty() {
-            return Ok(());
-        }
+        WeightsError::mismatch(problems).map_or(Ok(()), Err)
+    }
+}
+
+impl WeightsError {
+    /// The error that tells of these problems, the first four of them; `None` if there are none.
+    pub(crate) fn mismatch(mut problems: Vec<String>) -> Option<WeightsError> {
         problems.sort();
         let more = problems.len().saturating_sub(4);
         problems.truncate(4);
         let rest = if more > 0 { format!(", and {more} more") } else { String::new() };
-        Err(WeightsError::Mismatch(format!("{}{rest}", problems.join(", "))))
+        (!problems.is_empty()).then(|| WeightsError::Mismatch(format!("{}{rest}", problems.join(", "))))
     }
+}
+
+pub(super) fn damaged(path: &Path, reason: String) -> WeightsError {
+    WeightsError::Damaged { path: path.to_path_buf(), reason }
 }
 
 fn decode(view: &TensorView<'_>) -> Option<Array> {

@@ -12,7 +12,7 @@ pub mod terminal;
 
 pub use diagram::{Diagram, Tint};
 pub use grid::{Layout, grid};
-pub use heatmap::heatmap;
+pub use heatmap::{heatmap, shades};
 pub use plot::{Chart, Curve, charts};
 pub use png::{Text, encode, read, write};
 pub use strip::{frames, strip};

@@ -1,6 +1,7 @@
 //! Words as fixed random vectors: the zero line that real text encoders are compared with.
 
 use super::{Embedding, TextEncoder, TextError};
+use crate::array::Device;
 use crate::random::{self, Purpose};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,7 +89,12 @@ impl TextEncoder for HashedWords {
             let vector = self.word(word);
             tokens.extend(vector.iter().enumerate().map(|(i, &v)| v + (PLACE_SCALE * place(at, i, self.dim)) as f32));
         }
-        Ok(Embedding { tokens, n: words.len(), d: self.dim, words })
+        Ok(Embedding { tokens, n: words.len(), d: self.dim, words, left_out: 0 })
+    }
+
+    /// Vectors are looked up, not computed: there is nothing to move.
+    fn on(self: Arc<Self>, _device: Device) -> Arc<dyn TextEncoder> {
+        self
     }
 
     fn digest(&self) -> String {

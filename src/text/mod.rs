@@ -1,10 +1,15 @@
 //! Captions as numbers: what a text encoder is, and how the captions of a batch are put together.
 
+mod cache;
 mod hashed;
+pub mod t5;
+pub mod tokenizer;
 
+pub use cache::{CacheError, EmbeddingCache};
 pub use hashed::HashedWords;
+pub use tokenizer::{Tokenizer, TokenizerError, Tokens};
 
-use crate::array::Array;
+use crate::array::{Array, Device};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use thiserror::Error;
@@ -17,8 +22,27 @@ pub trait TextEncoder: Send + Sync {
     /// One vector per token of the caption, [n, d] with n at least 1. Errors: a caption without a word, or one too long.
     fn encode(&self, caption: &str) -> Result<Embedding, TextError>;
 
+    /// [`TextEncoder::encode`] of each caption; an encoder that is faster with many at once does them so.
+    fn encode_all(&self, captions: &[&str]) -> Result<Vec<Embedding>, TextError> {
+        captions.iter().map(|caption| self.encode(caption)).collect()
+    }
+
+    /// The same encoder, computing on `device` where it can. Panics if it is a GPU that was not opened.
+    fn on(self: Arc<Self>, device: Device) -> Arc<dyn TextEncoder>;
+
+    /// Whether a caption takes long enough to be worth keeping on the disk (see [`EmbeddingCache`]).
+    fn is_costly(&self) -> bool {
+        false
+    }
+
     /// Names exactly what `encode` computes: two encoders with the same digest give the same embeddings.
     fn digest(&self) -> String;
+}
+
+impl std::fmt::Debug for dyn TextEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.digest())
+    }
 }
 
 /// Why a caption could not be encoded, or an encoder not built.
@@ -37,6 +61,20 @@ pub enum TextError {
         words: usize,
         /// How many there may be.
         limit: usize,
+    },
+    /// The model of the encoder cannot be loaded, or does not fit its tokenizer.
+    #[error("text encoder: {0}")]
+    Model(String),
+    /// The encoder is not the one that a model was trained with.
+    #[error(
+        "the model was trained with another text encoder (digest {wanted}) than the one found now ({found}); put the right \
+         one in its place"
+    )]
+    Other {
+        /// The digest that was expected.
+        wanted: String,
+        /// The digest of what is there.
+        found: String,
     },
     /// A setting of the encoder is out of range.
     #[error("text encoder: {setting} = {value} is out of range; it must be from 1 to {most}")]
@@ -61,12 +99,23 @@ pub struct Embedding {
     pub d: usize,
     /// The tokens as text: n of them.
     pub words: Vec<String>,
+    /// Tokens at the end of the caption that the encoder has not read, because it was too long.
+    pub left_out: usize,
 }
 
 impl Embedding {
+    /// The mean of its vectors, [d]. Zeros for no caption at all.
+    pub fn mean(&self) -> Vec<f64> {
+        let mut mean = vec![0.0; self.d];
+        for token in self.tokens.chunks_exact(self.d.max(1)) {
+            mean.iter_mut().zip(token).for_each(|(sum, &v)| *sum += f64::from(v) / self.n as f64);
+        }
+        mean
+    }
+
     /// No caption at all: [0, d]. In a batch it is all padding.
     pub fn null(d: usize) -> Embedding {
-        Embedding { tokens: Vec::new(), n: 0, d, words: Vec::new() }
+        Embedding { tokens: Vec::new(), n: 0, d, words: Vec::new(), left_out: 0 }
     }
 }
 
@@ -115,6 +164,22 @@ pub enum TextEncoderConfig {
         #[serde(default = "default_max_words")]
         max_words: usize,
     },
+    /// [`T5Encoder`](t5::T5Encoder).
+    T5 {
+        /// A bundled model, a .safetensors file of `imagen train`, the folder of such a run, or a folder in the format of the
+        /// Hugging Face hub.
+        model: String,
+        /// Tokens that are read of a caption: 2 to 65536.
+        #[serde(default = "default_max_tokens")]
+        max_tokens: usize,
+        /// What the encoder's digest must be. A model that is trained with an encoder remembers it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+    },
+}
+
+fn default_max_tokens() -> usize {
+    t5::T5Encoder::USUAL_TOKENS
 }
 
 fn default_max_words() -> usize {
@@ -122,12 +187,43 @@ fn default_max_words() -> usize {
 }
 
 impl TextEncoderConfig {
-    /// The encoder. Errors: [`TextError::Setting`].
+    /// The encoder. Errors: [`TextError::Setting`]; for a T5 also [`TextError::Model`] and [`TextError::Other`].
     pub fn build(&self) -> Result<Arc<dyn TextEncoder>, TextError> {
-        match *self {
+        let encoder: Arc<dyn TextEncoder> = match self {
             TextEncoderConfig::HashedWords { dim, seed, max_words } => {
-                Ok(Arc::new(HashedWords::new(dim, seed, max_words)?))
+                return Ok(Arc::new(HashedWords::new(*dim, *seed, *max_words)?));
             }
+            TextEncoderConfig::T5 { model, max_tokens, .. } => Arc::new(t5::T5Encoder::find(model, *max_tokens)?),
+        };
+        match self.digest() {
+            Some(wanted) if wanted != encoder.digest() => Err(TextError::Other { wanted, found: encoder.digest() }),
+            _ => Ok(encoder),
+        }
+    }
+
+    /// The digest that the encoder must have, if that was settled.
+    fn digest(&self) -> Option<String> {
+        match self {
+            TextEncoderConfig::HashedWords { .. } => None,
+            TextEncoderConfig::T5 { digest, .. } => digest.clone(),
+        }
+    }
+
+    /// The same config, bound to this very encoder.
+    pub fn bound(mut self, encoder: &dyn TextEncoder) -> TextEncoderConfig {
+        if let TextEncoderConfig::T5 { digest, .. } = &mut self {
+            *digest = Some(encoder.digest());
+        }
+        self
+    }
+
+    /// d, without loading more than is needed to tell. Errors as [`TextEncoderConfig::build`].
+    pub fn dim(&self) -> Result<usize, TextError> {
+        match self {
+            TextEncoderConfig::HashedWords { dim, seed, max_words } => {
+                Ok(HashedWords::new(*dim, *seed, *max_words)?.dim())
+            }
+            TextEncoderConfig::T5 { model, max_tokens, .. } => t5::T5Encoder::find_dim(model, *max_tokens),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! so a folder of that name is always complete, whatever moment the power went.
 
 use crate::array::Array;
-use crate::cascade::bundled::digest;
+use crate::bundled::digest;
 use crate::files::{self, FileError};
 use crate::nn::{Weights, WeightsError};
 use serde::{Deserialize, Serialize};

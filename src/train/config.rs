@@ -1,11 +1,12 @@
 //! Run configs: TOML files in which every key is known and every size is checked before anything is done.
 
 use crate::cascade::{DiffusionConfig, MOST_PARAMETERS, SamplingConfig, StageConfig};
-use crate::data::DatasetName;
+use crate::data::{CorpusConfig, DatasetName};
 use crate::eval::ClassifierConfig;
 use crate::files::{self, FileError};
 use crate::optim::{LearningRate, OptimizerConfig};
 use crate::text::TextEncoderConfig;
+use crate::text::t5::{Corruption, T5Config};
 use crate::unet::UNetConfig;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub enum RunConfig {
     Diffusion(DiffusionRun),
     /// A classifier of images.
     Classifier(ClassifierRun),
+    /// A T5, on text alone.
+    SpanCorruption(SpanCorruptionRun),
 }
 
 /// `task = "diffusion"`: a diffusion model, on text if `text` is there.
@@ -55,6 +58,10 @@ pub struct DiffusionRun {
     pub data: DataConfig,
     /// The text encoder.
     pub text: Option<TextEncoderConfig>,
+    /// Where the embeddings of the captions are kept, if the encoder is costly. Runs with the same encoder and captions can
+    /// share a file; in the run's folder if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embeddings: Option<PathBuf>,
     /// The network.
     pub unet: UNetConfig,
     /// Schedule, target and weighting of the loss.
@@ -89,6 +96,39 @@ pub struct ClassifierRun {
     pub train: TrainConfig,
 }
 
+/// `task = "span-corruption"`: a T5 that learns to fill gaps in texts (G2). It never sees an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpanCorruptionRun {
+    /// Keys every random number of the run.
+    pub seed: u64,
+    /// The texts.
+    pub corpus: CorpusConfig,
+    /// How the texts are cut into pieces.
+    pub tokenizer: VocabularyConfig,
+    /// The gaps.
+    #[serde(default)]
+    pub corruption: Corruption,
+    /// The network; `vocab_size` is also the most pieces that the tokenizer may have.
+    pub t5: T5Config,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate by step.
+    pub learning_rate: LearningRate,
+    /// Length and intervals.
+    pub train: TrainConfig,
+}
+
+/// The vocabulary of a T5 that is trained here: made from the first texts of the corpus, the same every time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VocabularyConfig {
+    /// How many texts it is made from.
+    pub texts: u64,
+    /// The most gaps a text may have, and one more.
+    pub sentinels: usize,
+}
+
 /// The images of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -106,14 +146,14 @@ pub struct DataConfig {
 pub struct TrainConfig {
     /// How many steps the run has.
     pub steps: u64,
-    /// Images a step.
+    /// Images or texts a step.
     pub batch: usize,
     /// Decay of the moving average of the weights that is sampled from and kept.
     pub ema: f64,
     /// Gradients longer than this are shortened to it.
     pub clip: f64,
     /// Whether the blocks of the U-Net are computed a second time in the backward pass instead of kept: less memory, more
-    /// time, the same weights bit for bit. No if it is not given; not for a classifier.
+    /// time, the same weights bit for bit. No if it is not given; only for a diffusion model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recompute: Option<bool>,
     /// A line in metrics.jsonl every so many steps.
@@ -127,6 +167,9 @@ pub struct TrainConfig {
     #[serde(default = "default_keep")]
     pub keep: usize,
 }
+
+/// What `task` may be, for messages.
+const TASKS: &str = "\"diffusion\", \"classifier\" or \"span-corruption\"";
 
 fn default_log_every() -> u64 {
     10
@@ -160,12 +203,13 @@ impl RunConfig {
     fn parse(table: &toml::Table, text: Option<&str>) -> Result<RunConfig, String> {
         let task = match table.get("task") {
             Some(toml::Value::String(task)) => task.as_str(),
-            _ => return Err("the first key must be task = \"diffusion\" or task = \"classifier\"".to_string()),
+            _ => return Err(format!("the first key must be task = one of {TASKS}")),
         };
         let config = match task {
             "diffusion" => RunConfig::Diffusion(section(table, text)?),
             "classifier" => RunConfig::Classifier(section(table, text)?),
-            other => return Err(format!("task {other:?} is unknown; it must be \"diffusion\" or \"classifier\"")),
+            "span-corruption" => RunConfig::SpanCorruption(section(table, text)?),
+            other => return Err(format!("task {other:?} is unknown; it must be one of {TASKS}")),
         };
         config.validate()?;
         let read = toml::Table::try_from(&config).expect("a config can always be written");
@@ -185,62 +229,67 @@ impl RunConfig {
         serde_json::to_string(self).expect("a config can always be written")
     }
 
-    /// The images.
-    pub fn data(&self) -> &DataConfig {
-        match self {
-            RunConfig::Diffusion(run) => &run.data,
-            RunConfig::Classifier(run) => &run.data,
-        }
-    }
-
     /// Length and intervals.
     pub fn train(&self) -> &TrainConfig {
-        match self {
-            RunConfig::Diffusion(run) => &run.train,
-            RunConfig::Classifier(run) => &run.train,
-        }
+        self.course().train
     }
 
     /// The optimizer.
     pub fn optimizer(&self) -> &OptimizerConfig {
-        match self {
-            RunConfig::Diffusion(run) => &run.optimizer,
-            RunConfig::Classifier(run) => &run.optimizer,
-        }
+        self.course().optimizer
     }
 
     /// The learning rate by step.
     pub fn learning_rate(&self) -> &LearningRate {
-        match self {
-            RunConfig::Diffusion(run) => &run.learning_rate,
-            RunConfig::Classifier(run) => &run.learning_rate,
-        }
+        self.course().learning_rate
     }
 
     /// Keys every random number of the run.
     pub fn seed(&self) -> u64 {
+        self.course().seed
+    }
+
+    /// What every run has.
+    fn course(&self) -> Course<'_> {
+        macro_rules! of {
+            ($run:ident) => {
+                Course {
+                    seed: $run.seed,
+                    optimizer: &$run.optimizer,
+                    learning_rate: &$run.learning_rate,
+                    train: &$run.train,
+                }
+            };
+        }
         match self {
-            RunConfig::Diffusion(run) => run.seed,
-            RunConfig::Classifier(run) => run.seed,
+            RunConfig::Diffusion(run) => of!(run),
+            RunConfig::Classifier(run) => of!(run),
+            RunConfig::SpanCorruption(run) => of!(run),
         }
     }
 
     /// The first entry that differs from `other` and that the course of training depends on. Intervals, the number of
-    /// steps, the folder of the data and recomputing may change when a run is resumed.
+    /// steps, the place of data and embeddings, and recomputing may change when a run is resumed.
     pub fn difference(&self, other: &RunConfig) -> Option<String> {
-        let (mine, others) = (self.course(), other.course());
+        let (mine, others) = (self.decisive(), other.decisive());
         first_difference("", &mine, &others)
     }
 
-    fn course(&self) -> toml::Value {
+    /// The entries that the course of training depends on.
+    fn decisive(&self) -> toml::Value {
         let mut value = toml::Value::try_from(self).expect("a config can always be written");
+        if let Some(run) = value.as_table_mut() {
+            run.remove("embeddings");
+        }
         if let Some(train) = value.get_mut("train").and_then(toml::Value::as_table_mut) {
             for key in ["steps", "log_every", "sample_every", "checkpoint_every", "keep", "recompute"] {
                 train.remove(key);
             }
         }
-        if let Some(data) = value.get_mut("data").and_then(toml::Value::as_table_mut) {
-            data.remove("folder");
+        for section in ["data", "corpus"] {
+            if let Some(data) = value.get_mut(section).and_then(toml::Value::as_table_mut) {
+                data.remove("folder");
+            }
         }
         value
     }
@@ -270,8 +319,17 @@ impl RunConfig {
         match self {
             RunConfig::Diffusion(run) => run.validate(),
             RunConfig::Classifier(run) => run.validate(),
+            RunConfig::SpanCorruption(run) => run.validate(),
         }
     }
+}
+
+/// What every run has.
+struct Course<'a> {
+    seed: u64,
+    optimizer: &'a OptimizerConfig,
+    learning_rate: &'a LearningRate,
+    train: &'a TrainConfig,
 }
 
 impl DiffusionRun {
@@ -313,6 +371,31 @@ impl ClassifierRun {
                 "classifier: channels, image_size and features make a network of some {size} parameters; at most \
                  {MOST_PARAMETERS} are taken to be meant"
             ));
+        }
+        Ok(())
+    }
+}
+
+impl SpanCorruptionRun {
+    fn validate(&self) -> Result<(), String> {
+        if self.train.recompute.is_some() {
+            return Err("train.recompute has no meaning for a T5, which keeps everything; take it out".into());
+        }
+        self.corruption.validate().map_err(|e| format!("corruption.{e}"))?;
+        self.t5.validate().map_err(|e| format!("t5.{e}"))?;
+        // The decoder has a quarter more in each block.
+        let size = self.t5.encoder_parameters().saturating_mul(3);
+        if size > MOST_PARAMETERS {
+            return Err(format!(
+                "t5: the sizes make a network of some {size} parameters; at most {MOST_PARAMETERS} are taken to be meant"
+            ));
+        }
+        let VocabularyConfig { texts, sentinels } = self.tokenizer;
+        if !(1..=10_000_000).contains(&texts) {
+            return Err(format!("tokenizer.texts must be between 1 and 10000000, not {texts}"));
+        }
+        if !(2..self.t5.vocab_size).contains(&sentinels) {
+            return Err(format!("tokenizer.sentinels must be between 2 and t5.vocab_size, not {sentinels}"));
         }
         Ok(())
     }

@@ -1,19 +1,20 @@
 //! Training a text-to-image diffusion model.
 
-use super::{DiffusionRun, RunConfig, Task, TrainError};
+use super::{DiffusionRun, RunConfig, RunFolder, Task, TrainError};
 use crate::array::{Array, Device};
 use crate::autograd::Tensor;
-use crate::cascade::{ModelError, Request, TextToImage};
+use crate::cascade::{ModelError, Request, TextToImage, condition};
 use crate::data::{Batches, Captions, Dataset, Split};
 use crate::diffusion::{Denoiser, Levels, SampleError, Step, loss, q_sample};
 use crate::nn::Parameters;
 use crate::picture::{Layout, Picture, Text, grid};
 use crate::random::{Purpose, normal, stream};
+use crate::text::EmbeddingCache;
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A [`TextToImage`] model being trained on a data set and its captions.
 pub struct DiffusionTask {
@@ -23,6 +24,8 @@ pub struct DiffusionTask {
     captions: Captions,
     model: TextToImage,
     batches: Batches,
+    /// The captions, encoded once.
+    embeddings: OnceLock<EmbeddingCache>,
 }
 
 /// Images in a preview: one row a class.
@@ -38,7 +41,7 @@ impl DiffusionTask {
             .recomputing(config.train.recompute.unwrap_or(false));
         let batches = Batches::new(images.len(), config.train.batch, config.seed);
         let captions = Captions::of(config.data.name);
-        Ok(DiffusionTask { digest: data.digest(), captions, model, batches, config, data })
+        Ok(DiffusionTask { digest: data.digest(), captions, model, batches, config, data, embeddings: OnceLock::new() })
     }
 }
 
@@ -51,6 +54,17 @@ impl DiffusionTask {
 }
 
 impl Task for DiffusionTask {
+    /// Lets the text encoder read all captions, if that takes long enough to be worth keeping.
+    fn prepare(&self, folder: &RunFolder) -> Result<(), TrainError> {
+        let Some(encoder) = self.model.encoder().filter(|encoder| encoder.is_costly()) else { return Ok(()) };
+        let file = self.config.embeddings.clone().unwrap_or_else(|| folder.embeddings());
+        let captions = (0..self.captions.classes()).flat_map(|label| self.captions.all(Split::Training, label));
+        let cache = EmbeddingCache::open_or_make(&file, encoder.clone(), captions);
+        let cache = cache.map_err(|e| TrainError::Setup(e.to_string()))?;
+        let _ = self.embeddings.set(cache);
+        Ok(())
+    }
+
     fn parameters(&self) -> &Parameters {
         self.model.parameters()
     }
@@ -76,8 +90,11 @@ impl Task for DiffusionTask {
         let eps = x0.constant_like(shape, &eps);
         let schedule = self.model.schedule();
         let x_t = q_sample(&x0, &eps, &Levels::at(schedule, &t, x0.dtype()).to(device));
-        let condition = self.model.encode(&captions).map_err(|e| TrainError::Setup(e.to_string()))?;
-        let condition = condition.map(|c| c.with_dropped(keep));
+        let condition = match self.embeddings.get() {
+            Some(embeddings) => condition(embeddings, &captions).map(Some),
+            None => self.model.encode(&captions),
+        };
+        let condition = condition.map_err(|e| TrainError::Setup(e.to_string()))?.map(|c| c.with_dropped(keep));
         let prediction = self.model.unet().forward(&x_t, &t, condition.as_ref());
         let settings = &self.config.diffusion;
         Ok(loss(&prediction, &x0, &eps, &t, schedule, settings.target, settings.weighting).mean)

@@ -18,8 +18,9 @@ pub struct Record {
     pub grad_norm: f64,
     /// Learning rate of this step.
     pub lr: f64,
-    /// Images a second since the last record.
-    pub images_per_second: f64,
+    /// Images or texts a second since the last record.
+    #[serde(alias = "images_per_second")]
+    pub examples_per_second: f64,
     /// Seconds of training so far, over all sessions of the run.
     pub seconds: f64,
     /// A score that was measured at this step, such as the test accuracy.

@@ -6,17 +6,24 @@
 mod checkpoint;
 mod classifier;
 mod config;
+mod data;
 mod diffusion;
 mod metrics;
 mod plan;
 mod run_folder;
+mod span_corruption;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Pending};
 pub use classifier::ClassifierTask;
-pub use config::{ClassifierRun, ConfigFileError, DataConfig, DiffusionRun, RunConfig, TrainConfig};
+pub use config::{
+    ClassifierRun, ConfigFileError, DataConfig, DiffusionRun, RunConfig, SpanCorruptionRun, TrainConfig,
+    VocabularyConfig,
+};
+pub use data::TrainingData;
 pub use diffusion::DiffusionTask;
 pub use metrics::{Metrics, Record};
 pub use plan::{MemoryPlan, Training};
 pub use run_folder::RunFolder;
+pub use span_corruption::SpanCorruptionTask;
 pub use trainer::{Outcome, Progress, Task, TrainError, Trainer};

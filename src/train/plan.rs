@@ -1,14 +1,12 @@
 //! Memory, planned: the training step itself, run on arrays that have no numbers.
 
 use super::trainer::Learner;
-use super::{ClassifierTask, DiffusionTask, RunConfig, Task, TrainError};
-use crate::array::{Array, Ledger};
+use super::{RunConfig, TrainError, TrainingData};
+use crate::array::{Array, Device, Ledger};
 use crate::autograd::Tensor;
-use crate::data::Dataset;
 use crate::nn::Parameters;
 use crate::optim::{Ema, Optimizer};
 use serde::Serialize;
-use std::sync::Arc;
 
 /// What training takes of memory, in bytes, and how many parameters there are.
 ///
@@ -77,17 +75,14 @@ const COPIES_WHEN_SAVED: u64 = 3;
 
 impl MemoryPlan {
     /// The plan of a run on `data`. Errors are those of the run itself.
-    pub fn of(config: &RunConfig, data: &Arc<Dataset>) -> Result<MemoryPlan, TrainError> {
+    pub fn of(config: &RunConfig, data: &TrainingData) -> Result<MemoryPlan, TrainError> {
         let ledger = Ledger::default();
         ledger.plan(|| {
-            let task: Box<dyn Task> = match config.clone() {
-                RunConfig::Diffusion(run) => Box::new(DiffusionTask::new(run, data.clone())?),
-                RunConfig::Classifier(run) => Box::new(ClassifierTask::new(run, data.clone())?),
-            };
+            let task = data.task(config, Device::Cpu)?;
             let plan = MemoryPlan::watch(&ledger, &mut Learner::new(&*task, config)?)?;
             let largest = plan.parameter_bytes.max(plan.optimizer_bytes).max(plan.average_bytes);
             let saving = process(ledger.taken()) + COPIES_WHEN_SAVED * largest;
-            let data_bytes = [&data.train, &data.test].map(|i| (i.pixels.len() + i.labels.len()) as u64).iter().sum();
+            let data_bytes = data.bytes();
             let peak_bytes = plan.peak_bytes.max(saving) + data_bytes;
             Ok(MemoryPlan { data_bytes, peak_bytes, ..plan })
         })

@@ -5,6 +5,7 @@
 //! meta.json       version, model, data digest   plots/loss.svg       the loss curve
 //! metrics.jsonl   one line every few steps      model.safetensors    the finished model
 //! checkpoints/step-N/{model,ema,optimizer}.safetensors and state.json
+//! captions.embeddings                           what a T5 made of the captions, if there is one
 //! ```
 
 use super::{Checkpoint, ConfigFileError, RunConfig};
@@ -78,6 +79,11 @@ impl RunFolder {
     /// The finished model: averaged weights, f16.
     pub fn model(&self) -> PathBuf {
         self.0.join("model.safetensors")
+    }
+
+    /// What a costly text encoder made of the captions.
+    pub fn embeddings(&self) -> PathBuf {
+        self.0.join("captions.embeddings")
     }
 
     /// Reads the config of the run.

@@ -17,6 +17,11 @@ pub trait Task {
     /// The parameters of the model.
     fn parameters(&self) -> &Parameters;
 
+    /// Called once before the first step, when the run's folder is there.
+    fn prepare(&self, _folder: &RunFolder) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// The mean loss over the batch of step `step` (from 0), a scalar with history. A function of the step alone.
     fn loss(&self, step: u64) -> Result<Tensor, TrainError>;
 
@@ -25,6 +30,11 @@ pub trait Task {
 
     /// Written into weights and checkpoints.
     fn metadata(&self) -> BTreeMap<String, String>;
+
+    /// What an example is: images, texts.
+    fn unit(&self) -> &'static str {
+        "images"
+    }
 
     /// A picture of what the model can do, and texts that go with it; none if `stop` is set meanwhile. The averaged weights
     /// are in place.
@@ -119,7 +129,7 @@ pub enum Outcome {
 
 /// What a run reports while it goes on.
 pub enum Progress<'a> {
-    /// A step was done: steps so far, its loss, images a second lately.
+    /// A step was done: steps so far, its loss, examples a second lately.
     Step(u64, f64, f64),
     /// Something worth a line.
     Note(&'a str),
@@ -292,6 +302,7 @@ impl<'a> Trainer<'a> {
             learner.optimizer.load_state(&checkpoint.optimizer, learner.step)?;
         }
         folder.create(config)?;
+        task.prepare(&folder)?;
         let meta = serde_json::to_string_pretty(&task.metadata()).expect("strings can always be written");
         files::write(&folder.meta(), meta.as_bytes())?;
         let metrics = Metrics::open(&folder.metrics(), learner.step)?;
@@ -309,7 +320,7 @@ impl<'a> Trainer<'a> {
         let mut meter = Meter::start();
         while self.learner.step < train.steps {
             let lr = self.learner.train_step(&train)?;
-            meter.images += train.batch;
+            meter.examples += train.batch;
             // On a GPU the loss is that of the last step that was looked at; the first one always is.
             let loss = self.learner.last.map_or(f64::NAN, |read| read.loss);
             report(Progress::Step(self.learner.step, loss, meter.rate()));
@@ -331,9 +342,9 @@ impl<'a> Trainer<'a> {
             if logs || score.is_some() {
                 let Pending { sum, count } = std::mem::take(&mut self.learner.pending);
                 let grad_norm = self.learner.last.map_or(f64::NAN, |read| read.grad_norm);
-                let (step, loss, images_per_second) = (self.learner.step, sum / count as f64, meter.rate());
+                let (step, loss, examples_per_second) = (self.learner.step, sum / count as f64, meter.rate());
                 let seconds = self.seconds;
-                self.metrics.add(Record { step, loss, grad_norm, lr, images_per_second, seconds, score })?;
+                self.metrics.add(Record { step, loss, grad_norm, lr, examples_per_second, seconds, score })?;
                 meter = Meter { lap: meter.lap, ..Meter::start() };
             }
             if looks {
@@ -470,21 +481,21 @@ fn existing(
     Ok(Some(checkpoint))
 }
 
-/// Time and images since the last record.
+/// Time and examples since the last record.
 struct Meter {
     lap: Instant,
     since: Instant,
-    images: usize,
+    examples: usize,
 }
 
 impl Meter {
     fn start() -> Meter {
-        Meter { lap: Instant::now(), since: Instant::now(), images: 0 }
+        Meter { lap: Instant::now(), since: Instant::now(), examples: 0 }
     }
 
-    /// Images a second since the last record.
+    /// Examples a second since the last record.
     fn rate(&self) -> f64 {
-        self.images as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
+        self.examples as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
     }
 
     /// Seconds since the last call.

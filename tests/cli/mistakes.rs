@@ -339,3 +339,54 @@ fn wrong_evaluations() {
         ["eval", run.to_str().unwrap(), "--classifier", "judge.safetensors", "--data", "data", "--out", "letter"];
     lab.bad(1, "cannot create folder letter", &args);
 }
+
+#[test]
+fn mistakes_with_texts_are_explained() {
+    let lab = Lab::new();
+    lab.file("there.svg", "mine");
+    lab.file("damaged.safetensors", [1, 2, 3]);
+    fs::create_dir_all(lab.path("empty")).unwrap();
+    for (message, args) in [
+        ("there is no T5 \"none\": give a bundled one (t5-mini)", &["text", "seven", "--model", "none"][..]),
+        ("there is no T5 \"empty\"", &["text", "seven", "--model", "empty"]),
+        ("is not a whole safetensors file", &["text", "seven", "--model", "damaged.safetensors"]),
+        ("these weights are not of a T5", &["text", "seven", "--model", "mnist"]),
+        ("must end in .safetensors", &["text", "seven", "--out", "a.bin"]),
+        ("must end in .svg", &["text", "seven", "--attention", "a.png"]),
+        (
+            "there.svg exists; choose another name, or replace it with --force",
+            &["text", "a", "--similarity", "there.svg"],
+        ),
+        ("there is no folder", &["text", "seven", "--out", "nowhere/a.safetensors"]),
+    ] {
+        lab.bad(1, message, args);
+    }
+    lab.bad(2, "required", &["text"]);
+    lab.bad(2, "0 is not in 2..=65536", &["text", "seven", "--max-tokens", "0"]);
+    lab.good(&["text", "a", "b", "--similarity", "there.svg", "--force"]);
+}
+
+#[test]
+fn mistakes_in_the_config_of_a_text_run_are_explained() {
+    let lab = Lab::new();
+    for (message, set) in [
+        ("corruption.rate must be above 0 and below 1", "corruption.rate=1.5"),
+        ("corruption.mean_span must be at least 1", "corruption.mean_span=0.5"),
+        ("t5.num_heads must be between 1 and", "t5.num_heads=0"),
+        ("tokenizer.sentinels must be between 2", "tokenizer.sentinels=1"),
+        ("does not hold the", "t5.vocab_size=50"),
+        ("corpus.folder_share must be between 0 and 1", "corpus.folder_share=2.0"),
+        ("train.recompute has no meaning for a T5", "train.recompute=true"),
+    ] {
+        lab.bad(1, message, &["train", "words.toml", "--set", set]);
+    }
+    let gigantic = ["train", "words.toml", "--set", "t5.d_ff=1000000", "--set", "t5.num_layers=200"];
+    lab.bad(1, "at most 2000000000 are taken to be meant", &gigantic);
+    lab.bad(
+        1,
+        "there is no T5 \"gone\"",
+        &["train", "tiny.toml", "--set", "text={ encoder = \"t5\", model = \"gone\" }"],
+    );
+    let short = "text={ encoder = \"t5\", model = \"t5-mini\", max_tokens = 1 }";
+    lab.bad(1, "max_tokens = 1 is out of range", &["train", "tiny.toml", "--set", short]);
+}

@@ -167,7 +167,7 @@ fn info_lists_the_bundled_models() {
     let lab = Lab::new();
     let json = lab.good(&["info", "--json", "--threads", "2"]).json();
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
-    for name in ["mnist", "mnist-classifier"] {
+    for name in ["mnist", "mnist-classifier", "t5-mini"] {
         let model = &json["bundled models"][name];
         assert!(model["parameters"].as_u64().unwrap() > 1000 && model["sha256"].as_str().unwrap().len() == 64);
         assert!(lab.good(&["info"]).out.contains(&format!("  {name}\n")));
@@ -181,7 +181,8 @@ fn an_evaluation_is_printed_and_kept() {
     lab.good(&["train", "tiny.toml", "--out", "run", "--quiet"]);
     let eval = ["eval", "run", "--classifier", "judge.safetensors", "--data", "data", "--samples", "20"];
     let out = lab.good(&[&eval[..], &["--guidance", "1.5"]].concat()).out;
-    for part in ["captions seen in training", "captions never seen", "real test images", "seven ", "Fréchet distance"]
+    for part in
+        ["captions seen in training", "captions never seen", "phrases that no image", "real test images", "seven "]
     {
         assert!(out.contains(part), "{out}");
     }
@@ -189,7 +190,7 @@ fn an_evaluation_is_printed_and_kept() {
     assert_eq!((&kept["samples"], &kept["guidance"]), (&20.into(), &1.5.into()));
     assert_eq!(kept["training"]["total"]["asked"], 20);
     assert!(kept["frechet"].as_f64().unwrap() > 0.0 && kept["frechet_real"].as_f64().unwrap() > 0.0);
-    for split in ["training", "held-out"] {
+    for split in ["training", "held-out", "unpaired"] {
         let svg = fs::read_to_string(lab.path(&format!("run/confusion-{split}.svg"))).unwrap();
         assert!(svg.starts_with("<svg ") && svg.contains("asked for"));
     }
@@ -235,4 +236,74 @@ fn without_stdout_and_stderr_it_still_works() {
         Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_imagen")]).current_dir(lab.path("")).status();
     assert!(status.unwrap().success());
     assert!(lab.path("a.png").is_file());
+}
+
+/// Tokens and ids of T5, as text and as JSON; states, masks and pictures as files.
+#[test]
+fn text_shows_what_the_encoder_reads() {
+    let lab = Lab::new();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/t5-v1_1-tiny");
+    let prompts = ["a handwritten seven", "A photo of a   horse.", ""];
+    let plain = lab.good(&[&["text"], &prompts[..], &["--model", fixture]].concat()).out;
+    assert!(plain.contains("\"a handwritten seven\": 5 tokens\n") && plain.contains("▁seven  </s>"), "{plain}");
+    assert!(plain.contains("\"\": 1 tokens\n"), "{plain}");
+
+    let files = ["--out", "t.safetensors", "--attention", "a.svg", "--similarity", "s.svg", "--time", "2"];
+    let json = lab.good(&[&["text", "--json"], &prompts[..], &["--model", fixture], &files].concat()).json();
+    assert_eq!(json["texts"][0]["ids"], serde_json::json!([5, 131, 117, 190, 1]));
+    assert_eq!(json["texts"][1]["ids"], serde_json::json!([84, 66, 8, 5, 3, 399, 40, 58, 10, 1]));
+    assert!(json["timing"]["seconds"].as_f64().unwrap() > 0.0 && json["timing"]["streamed"] == false);
+    for (svg, part) in [("a.svg", "layer 2"), ("s.svg", "a handwritten seven")] {
+        let text = fs::read_to_string(lab.path(svg)).unwrap();
+        assert!(text.starts_with("<svg ") && text.contains(part), "{svg}");
+    }
+
+    let bytes = fs::read(lab.path("t.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let golden = fs::read(format!("{fixture}/expected.safetensors")).unwrap();
+    let golden = safetensors::SafeTensors::deserialize(&golden).unwrap();
+    for (name, dtype, shape) in [
+        ("input_ids", safetensors::Dtype::I64, &[3, 10][..]),
+        ("attention_mask", safetensors::Dtype::I64, &[3, 10]),
+        ("last_hidden_state", safetensors::Dtype::F32, &[3, 10, 32]),
+    ] {
+        let view = file.tensor(name).unwrap();
+        assert_eq!((view.dtype(), view.shape()), (dtype, shape), "{name}");
+    }
+    let mask: Vec<i64> =
+        file.tensor("attention_mask").unwrap().data().as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect();
+    assert_eq!(mask[..10], [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]);
+    let floats = |view: safetensors::tensor::TensorView<'_>| -> Vec<f32> {
+        view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
+    };
+    let (states, expected) =
+        (floats(file.tensor("last_hidden_state").unwrap()), floats(golden.tensor("last_hidden_state").unwrap()));
+    // The golden numbers are padded to 157 tokens.
+    for (row, n) in [(0, 5), (1, 10)] {
+        let (a, b) = (&states[row * 320..][..n * 32], &expected[row * 157 * 32..][..n * 32]);
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+    assert!(states[5 * 32..10 * 32].iter().all(|&v| v == 0.0));
+}
+
+/// What is not read of a long text is said, and nothing is lost silently.
+#[test]
+fn a_text_beyond_the_limit_is_cut_and_said_to_be() {
+    let lab = Lab::new();
+    let ran = lab.good(&["text", "one two three four five six", "--max-tokens", "4", "--json"]);
+    assert_eq!(ran.json()["texts"][0]["ids"].as_array().unwrap().len(), 4);
+    assert_eq!(ran.json()["texts"][0]["left_out"], 3);
+    assert!(ran.err.contains("3 tokens more than the 4 that are read"), "{}", ran.err);
+}
+
+/// A T5 trained here reads, and is described.
+#[test]
+fn a_text_encoder_is_trained_and_reads() {
+    let lab = Lab::new();
+    let ran = lab.good(&["train", "words.toml"]);
+    assert!(ran.err.contains("held-out loss") && ran.err.contains("texts/s"), "{}", ran.err);
+    let json = lab.good(&["text", "seven", "--model", "runs/words", "--json"]).json();
+    assert_eq!(json["texts"][0]["pieces"].as_array().unwrap().last().unwrap(), "</s>");
+    assert!(lab.good(&["info", "runs/words"]).out.contains("d_model: 8"));
+    assert!(lab.good(&["info", "words.toml"]).out.contains("4 examples a step"));
 }

@@ -11,6 +11,7 @@ mod ops;
 mod primitives;
 #[path = "../ops/samples/mod.rs"]
 mod samples;
+mod text;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// Height and width of the images.
 pub const SIDE: usize = 8;
 
-/// A folder with `data`, `tiny.toml` (a diffusion model) and `judge.toml` (a classifier).
+/// A folder with `data`, `tiny.toml` (a diffusion model), `judge.toml` (a classifier) and `words.toml` (a T5).
 pub struct Lab {
     folder: TempDir,
 }
@@ -24,6 +24,7 @@ impl Lab {
         write_data(&lab.path("data"), SIDE, 40, 20, 1);
         fs::write(lab.path("tiny.toml"), TINY).unwrap();
         fs::write(lab.path("judge.toml"), JUDGE).unwrap();
+        fs::write(lab.path("words.toml"), WORDS).unwrap();
         lab
     }
 
@@ -221,6 +222,44 @@ batch = 4
 ema = 0.9
 clip = 1.0
 log_every = 100
+sample_every = 4
+checkpoint_every = 2
+"#;
+
+/// A T5 of some thousand numbers, on text alone.
+pub const WORDS: &str = r#"task = "span-corruption"
+seed = 1
+
+[corpus]
+
+[tokenizer]
+texts = 200
+sentinels = 8
+
+[t5]
+vocab_size = 400
+d_model = 8
+d_kv = 4
+d_ff = 12
+num_layers = 2
+num_decoder_layers = 1
+num_heads = 2
+feed_forward_proj = "gated-gelu"
+tie_word_embeddings = false
+
+[optimizer]
+kind = "adam"
+
+[learning_rate]
+kind = "constant"
+rate = 1e-3
+
+[train]
+steps = 6
+batch = 4
+ema = 0.9
+clip = 1.0
+log_every = 3
 sample_every = 4
 checkpoint_every = 2
 "#;

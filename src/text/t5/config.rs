@@ -1,0 +1,153 @@
+//! The sizes of a T5 model, as `config.json` on the Hugging Face hub gives them.
+
+use serde::{Deserialize, Serialize};
+
+/// What a T5 model is made from. Keys of `config.json` that are not here change nothing that is computed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct T5Config {
+    /// Rows of the embedding table; at least as many as the tokenizer has pieces.
+    pub vocab_size: usize,
+    /// Features of a token between the layers.
+    pub d_model: usize,
+    /// Features of a key, query or value in one head. `num_heads` times this need not be `d_model`.
+    pub d_kv: usize,
+    /// Features inside the feed-forward layers.
+    pub d_ff: usize,
+    /// Blocks of the encoder.
+    pub num_layers: usize,
+    /// Blocks of the decoder; as many as the encoder has if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_decoder_layers: Option<usize>,
+    /// Heads of every attention.
+    pub num_heads: usize,
+    /// Classes of distance between two tokens.
+    #[serde(default = "default_buckets")]
+    pub relative_attention_num_buckets: usize,
+    /// Distances from here on are all alike.
+    #[serde(default = "default_distance")]
+    pub relative_attention_max_distance: usize,
+    /// Added to the mean square in the normalisation.
+    #[serde(default = "default_eps")]
+    pub layer_norm_epsilon: f64,
+    /// What is inside the feed-forward layers.
+    #[serde(default)]
+    pub feed_forward_proj: FeedForwardKind,
+    /// Whether the table of the input also gives the logits (v1.0); otherwise there is another for them (v1.1).
+    #[serde(default = "yes")]
+    pub tie_word_embeddings: bool,
+    /// The token that fills up short texts.
+    #[serde(default)]
+    pub pad_token_id: u32,
+    /// The token that ends a text.
+    #[serde(default = "default_eos")]
+    pub eos_token_id: u32,
+    /// What the decoder sees in front of its first token.
+    #[serde(default)]
+    pub decoder_start_token_id: u32,
+}
+
+/// What is inside the feed-forward layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeedForwardKind {
+    /// wo relu(wi x): T5 v1.0.
+    #[default]
+    Relu,
+    /// wo (gelu(wi_0 x) * wi_1 x), with the tanh form of gelu: T5 v1.1. (Shazeer 2020, arXiv 2002.05202)
+    GatedGelu,
+}
+
+fn default_buckets() -> usize {
+    32
+}
+
+fn default_distance() -> usize {
+    128
+}
+
+fn default_eps() -> f64 {
+    1e-6
+}
+
+fn default_eos() -> u32 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// More features, heads or layers than this are taken for a damaged file: T5 XXL has 10240, 64 and 24.
+const MOST: usize = 1 << 20;
+
+impl T5Config {
+    /// Blocks of the decoder.
+    pub fn decoder_layers(&self) -> usize {
+        self.num_decoder_layers.unwrap_or(self.num_layers)
+    }
+
+    /// Reads `config.json`. An error tells what is wrong with it.
+    pub fn parse(json: &str) -> Result<T5Config, String> {
+        let config: T5Config = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The config as JSON, for the metadata of weights.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a config can always be written")
+    }
+
+    /// An error naming the first entry that is out of range.
+    pub fn validate(&self) -> Result<(), String> {
+        for (key, value) in [
+            ("vocab_size", self.vocab_size),
+            ("d_model", self.d_model),
+            ("d_kv", self.d_kv),
+            ("d_ff", self.d_ff),
+            ("num_layers", self.num_layers),
+            ("num_decoder_layers", self.decoder_layers()),
+            ("num_heads", self.num_heads),
+        ] {
+            if !(1..=MOST).contains(&value) {
+                return Err(format!("{key} must be between 1 and {MOST}, not {value}"));
+            }
+        }
+        let (buckets, distance) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
+        // Half of the buckets are for each direction, and half of those for distances of their own.
+        if !buckets.is_multiple_of(4) || !(4..=MOST).contains(&buckets) || !(buckets / 2 + 1..=MOST).contains(&distance)
+        {
+            return Err(format!(
+                "relative_attention_num_buckets = {buckets} must be a multiple of 4, and \
+                 relative_attention_max_distance = {distance} more than half of it"
+            ));
+        }
+        if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon.is_finite()) {
+            return Err(format!("layer_norm_epsilon must be above 0, not {}", self.layer_norm_epsilon));
+        }
+        for (key, id) in [
+            ("pad_token_id", self.pad_token_id),
+            ("eos_token_id", self.eos_token_id),
+            ("decoder_start_token_id", self.decoder_start_token_id),
+        ] {
+            if id as usize >= self.vocab_size {
+                return Err(format!("{key} = {id} is not among the {} of vocab_size", self.vocab_size));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many numbers the encoder has, its embedding table included. Saturates for absurd sizes.
+    pub fn encoder_parameters(&self) -> u64 {
+        let [d, inner, ff] = [self.d_model, self.d_kv.saturating_mul(self.num_heads), self.d_ff].map(|n| n as u64);
+        let gates = match self.feed_forward_proj {
+            FeedForwardKind::Relu => 2,
+            FeedForwardKind::GatedGelu => 3,
+        };
+        let block =
+            d.saturating_mul(inner.saturating_mul(4).saturating_add(ff.saturating_mul(gates)).saturating_add(2));
+        let bias = self.relative_attention_num_buckets.saturating_mul(self.num_heads) as u64;
+        let table = d.saturating_mul(self.vocab_size as u64 + 1);
+        block.saturating_mul(self.num_layers as u64).saturating_add(bias).saturating_add(table)
+    }
+}

@@ -1,0 +1,410 @@
+//! The encoder of a T5 as a [`TextEncoder`]: frozen, and whole in memory or read from its file layer by layer.
+
+use super::stack::{Block, Role, Stack, relative_bias, whole_bias};
+use super::{T5Config, T5Error, TokenBatch, hub, layers};
+use crate::array::{Array, DType, Device};
+use crate::autograd::{Tensor, no_grad};
+use crate::bundled;
+use crate::nn::{Embedding as Table, Init, MappedWeights, Parameters, RmsNorm, Weights, WeightsError};
+use crate::text::{Embedding, TextEncoder, TextError, Tokenizer, Tokens};
+use sha2::{Digest, Sha256};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// A T5 that reads prompts. Imagen's finding is that such a model, trained on text alone and never on images, is what makes
+/// a picture follow its sentence (arXiv 2205.11487, section 2.1).
+pub struct T5Encoder {
+    config: T5Config,
+    tokenizer: Tokenizer,
+    limit: usize,
+    layers: Layers,
+    source: Source,
+    digest: OnceLock<String>,
+}
+
+/// What the digest of the weights is taken of, when it is asked for: for a large model it takes seconds.
+enum Source {
+    Bytes(Vec<u8>),
+    Files(Vec<PathBuf>),
+}
+
+/// Where the weights are.
+enum Layers {
+    /// Converted, in memory.
+    Whole { table: Table, stack: Stack, parameters: Parameters },
+    /// On the disk, in the type they are stored in.
+    Streamed(Box<Streamed>),
+}
+
+/// One block in memory, into which each block of the file is read when its turn has come.
+struct Streamed {
+    weights: MappedWeights,
+    /// How many blocks are in the file.
+    blocks: usize,
+    block: Mutex<(Block, Parameters)>,
+    bias: super::position::RelativeBias,
+    norm: RmsNorm,
+    /// Of `bias` and `norm`.
+    small: Parameters,
+}
+
+/// How an encoder's weights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residency {
+    /// Streamed if they would take more than [`T5Encoder::MOST_RESIDENT`] bytes.
+    Automatic,
+    /// In memory as f32: four bytes a number.
+    Whole,
+    /// On the disk; a block of layers is converted when it is used, for all texts of a batch.
+    Streamed,
+}
+
+/// A limit beyond this is taken for a mistake: attention takes memory by its square.
+const MOST_TOKENS: usize = 1 << 16;
+
+/// The most tokens, padding included, that go through the layers together: larger batches take more memory and no less time.
+const TOGETHER: usize = 4096;
+
+impl T5Encoder {
+    /// Tokens that are read of a prompt where nothing else is said, as in the open implementations of Imagen.
+    pub const USUAL_TOKENS: usize = 256;
+
+    /// The most bytes of f32 numbers that are kept in memory without being told to: 2 GiB.
+    pub const MOST_RESIDENT: u64 = 2 << 30;
+
+    /// The encoder of a folder in the hub's format: `config.json`, `model.safetensors` or its shards, `tokenizer.json` or
+    /// `spiece.model`. Prompts are read up to `limit` tokens.
+    pub fn open(folder: &Path, limit: usize, residency: Residency) -> Result<T5Encoder, T5Error> {
+        let config = hub::read_config(folder)?;
+        let tokenizer = Tokenizer::from_folder(folder, config.eos_token_id)?;
+        let needed = |name: &str| name == "shared.weight" || name.starts_with("encoder.");
+        let weights = hub::open(folder, &config, needed)?;
+        let source = Source::Files(weights.files().map(Path::to_path_buf).collect());
+        let streamed = match residency {
+            Residency::Automatic => 4 * config.encoder_parameters() > T5Encoder::MOST_RESIDENT,
+            Residency::Whole => false,
+            Residency::Streamed => true,
+        };
+        let layers = if streamed { Layers::streamed(&config, weights) } else { Layers::mapped(&config, &weights) };
+        T5Encoder::new(config, tokenizer, limit, layers, source)
+    }
+
+    /// The encoder of a bundled model, a .safetensors file of `imagen train`, the folder of such a run, or a folder in the hub's
+    /// format.
+    pub fn find(model: &str, limit: usize) -> Result<T5Encoder, TextError> {
+        if !(2..=MOST_TOKENS).contains(&limit) {
+            return Err(TextError::Setting { setting: "max_tokens", value: limit, most: MOST_TOKENS });
+        }
+        let failed = |e: T5Error| TextError::Model(e.to_string());
+        let trained = |weights: Result<Weights, WeightsError>| match weights {
+            Ok(weights) => T5Encoder::from_weights(&weights, limit).map_err(failed),
+            Err(error) => Err(failed(error.into())),
+        };
+        let path = Path::new(model);
+        if let Some(bundled) = bundled::find(model) {
+            trained(bundled.weights())
+        } else if path.join("config.json").exists() {
+            T5Encoder::open(path, limit, Residency::Automatic).map_err(failed)
+        } else if path.join("model.safetensors").exists() {
+            trained(Weights::read(&path.join("model.safetensors")))
+        } else if path.is_file() {
+            trained(Weights::read(path))
+        } else {
+            Err(TextError::Model(format!(
+                "there is no T5 {model:?}: give a bundled one (t5-mini), a .safetensors file or the folder of a finished run of \
+                 `imagen train`, or a folder with config.json, model.safetensors and a tokenizer"
+            )))
+        }
+    }
+
+    /// d_model of [`T5Encoder::find`]'s encoder; of a folder of the hub, only the config is read.
+    pub fn find_dim(model: &str, limit: usize) -> Result<usize, TextError> {
+        let path = Path::new(model);
+        if bundled::find(model).is_none() && path.join("config.json").exists() {
+            return Ok(hub::read_config(path).map_err(|e| TextError::Model(e.to_string()))?.d_model);
+        }
+        Ok(T5Encoder::find(model, limit)?.dim())
+    }
+
+    /// The encoder of weights as `imagen train` writes them: their metadata has the config as "t5" and `tokenizer.json` as
+    /// "tokenizer". A decoder among them is left aside.
+    pub fn from_weights(weights: &Weights, limit: usize) -> Result<T5Encoder, T5Error> {
+        let config = hub::trained_config(weights)?;
+        let json = hub::metadata(weights, "tokenizer")?;
+        let tokenizer = Tokenizer::from_json(json.as_bytes(), "the metadata entry \"tokenizer\"", config.eos_token_id)?;
+        let (layers, parameters) = Layers::blank(&config);
+        let of_encoder = |name: &str| name == "shared.weight" || name.starts_with("encoder.");
+        let mine = weights.tensors.iter().filter(|(name, _)| of_encoder(name));
+        let tensors = mine.map(|(name, array)| (name.clone(), array.clone())).collect();
+        let mine = Weights { tensors, metadata: weights.metadata.clone() };
+        parameters.load(&mine)?;
+        let bare = Weights { metadata: Default::default(), ..mine };
+        T5Encoder::new(config, tokenizer, limit, layers, Source::Bytes(bare.to_bytes(false)))
+    }
+
+    fn new(
+        config: T5Config,
+        tokenizer: Tokenizer,
+        limit: usize,
+        layers: Layers,
+        source: Source,
+    ) -> Result<T5Encoder, T5Error> {
+        if tokenizer.text_pieces() > config.vocab_size {
+            return Err(T5Error::Setup(format!(
+                "the tokenizer has {} pieces, the model only {} rows for them (vocab_size): they do not belong together",
+                tokenizer.text_pieces(),
+                config.vocab_size
+            )));
+        }
+        Ok(T5Encoder { config, tokenizer, limit: limit.max(2), layers, source, digest: OnceLock::new() })
+    }
+
+    /// Computes on `device` from now on. Panics if it is a GPU that was not opened.
+    #[track_caller]
+    pub fn move_to(&self, device: Device) {
+        match &self.layers {
+            Layers::Whole { parameters, .. } => parameters.move_to(device),
+            Layers::Streamed(streamed) => {
+                streamed.small.move_to(device);
+                streamed.block().1.move_to(device);
+            }
+        }
+    }
+
+    /// The sizes of the model.
+    pub fn config(&self) -> &T5Config {
+        &self.config
+    }
+
+    /// What cuts prompts into pieces.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Whether the layers are read from the disk each time.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.layers, Layers::Streamed(_))
+    }
+
+    /// A prompt as tokens, cut at the limit.
+    pub fn tokens(&self, prompt: &str) -> Result<Tokens, TextError> {
+        self.tokenizer.encode(prompt, self.limit).map_err(|e| TextError::Model(e.to_string()))
+    }
+
+    /// The last hidden states [B, n, d_model] of texts given as tokens. Panics on an id that is not below vocab_size.
+    #[track_caller]
+    pub fn forward(&self, texts: &TokenBatch) -> Tensor {
+        no_grad(|| match &self.layers {
+            Layers::Whole { table, stack, .. } => {
+                let x = self.by_text(table.forward(&texts.ids), texts);
+                stack.forward(&x, texts.hidden(&x).as_ref(), None)
+            }
+            Layers::Streamed(streamed) => streamed.forward(&|x| self.by_text(x, texts), texts),
+        })
+    }
+
+    /// As [`T5Encoder::forward`], and how much every token takes of every other in every block: [B, heads, n, n] each. `None` if
+    /// the layers are streamed.
+    #[track_caller]
+    pub fn forward_with_weights(&self, texts: &TokenBatch) -> Option<(Tensor, Vec<Tensor>)> {
+        let Layers::Whole { table, stack, .. } = &self.layers else { return None };
+        no_grad(|| {
+            let x = self.by_text(table.forward(&texts.ids), texts);
+            Some(stack.forward_with_weights(&x, texts.hidden(&x).as_ref()))
+        })
+    }
+
+    /// What the first block adds to the scores for a text of n tokens, shared by all blocks: [1, heads, n, n].
+    pub fn distances(&self, n: usize) -> Tensor {
+        no_grad(|| match &self.layers {
+            Layers::Whole { stack, .. } => stack.distances(n),
+            Layers::Streamed(streamed) => streamed.bias.forward(n),
+        })
+    }
+
+    /// [B n, d] to [B, n, d].
+    fn by_text(&self, x: Tensor, texts: &TokenBatch) -> Tensor {
+        x.reshape([texts.texts, texts.length, self.config.d_model])
+    }
+
+    /// What the encoder makes of texts given as tokens, one embedding each. Texts of similar length go through the layers
+    /// together; what comes out does not depend on that.
+    pub fn embed_all(&self, tokens: &[Tokens]) -> Result<Vec<Embedding>, TextError> {
+        if let Some(id) = tokens.iter().flat_map(|t| &t.ids).find(|&&id| id as usize >= self.config.vocab_size) {
+            return Err(TextError::Model(format!("the tokenizer gives the id {id}, which the model has no row for")));
+        }
+        let mut order: Vec<usize> = (0..tokens.len()).collect();
+        order.sort_by_key(|&i| tokens[i].ids.len());
+        let mut embeddings: Vec<Option<Embedding>> = vec![None; tokens.len()];
+        let mut rest = &order[..];
+        while !rest.is_empty() {
+            // The last of a batch is its longest.
+            let fits = |count: &usize| count * tokens[rest[count - 1]].ids.len() <= TOGETHER;
+            let count = (1..=rest.len()).take_while(fits).last().unwrap_or(1);
+            let (batch, after) = rest.split_at(count);
+            for (&i, embedding) in batch.iter().zip(self.embed(tokens, batch)) {
+                embeddings[i] = Some(embedding);
+            }
+            rest = after;
+        }
+        Ok(embeddings.into_iter().flatten().collect())
+    }
+
+    /// The texts `chosen` of `tokens` through all layers, one embedding each.
+    fn embed(&self, tokens: &[Tokens], chosen: &[usize]) -> Vec<Embedding> {
+        let ids: Vec<Vec<u32>> = chosen.iter().map(|&i| tokens[i].ids.clone()).collect();
+        let batch = TokenBatch::pad(&ids, self.config.pad_token_id);
+        let states = self.forward(&batch).to(Device::Cpu);
+        let (states, d) = (states.array().to_f32(), self.config.d_model);
+        let rows = states.chunks_exact(batch.length * d);
+        rows.zip(chosen)
+            .map(|(row, &i)| {
+                let n = tokens[i].ids.len();
+                let Tokens { pieces, left_out, .. } = tokens[i].clone();
+                Embedding { tokens: row[..n * d].to_vec(), n, d, words: pieces, left_out }
+            })
+            .collect()
+    }
+}
+
+impl TextEncoder for T5Encoder {
+    fn dim(&self) -> usize {
+        self.config.d_model
+    }
+
+    fn encode(&self, caption: &str) -> Result<Embedding, TextError> {
+        Ok(self.encode_all(&[caption])?.remove(0))
+    }
+
+    fn encode_all(&self, captions: &[&str]) -> Result<Vec<Embedding>, TextError> {
+        let mut tokens = Vec::new();
+        for caption in captions {
+            tokens.push(self.tokens(caption)?);
+            if tokens.last().is_some_and(|tokens| tokens.ids.len() == 1) {
+                return Err(TextError::Empty { caption: caption.to_string() });
+            }
+        }
+        self.embed_all(&tokens)
+    }
+
+    fn on(self: Arc<Self>, device: Device) -> Arc<dyn TextEncoder> {
+        self.move_to(device);
+        self
+    }
+
+    fn is_costly(&self) -> bool {
+        true
+    }
+
+    fn digest(&self) -> String {
+        let digest = || {
+            let mut hasher = Sha256::new();
+            self.source.hash(&mut hasher);
+            hasher.update(self.config.to_json());
+            hasher.update(self.tokenizer.digest());
+            let digest: String = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
+            format!("t5-1:{digest},max_tokens={}", self.limit)
+        };
+        self.digest.get_or_init(digest).clone()
+    }
+}
+
+impl Source {
+    fn hash(&self, hasher: &mut Sha256) {
+        match self {
+            Source::Bytes(bytes) => hasher.update(bytes),
+            Source::Files(paths) => {
+                for path in paths {
+                    // A file that is gone by now gives a digest that fits nothing, and the error comes where it is compared.
+                    let _ = hash_file(path, hasher);
+                }
+            }
+        }
+    }
+}
+
+/// Reads a file bit by bit, whatever its size.
+fn hash_file(path: &Path, hasher: &mut Sha256) -> io::Result<()> {
+    let mut file = std::fs::File::open(path)?;
+    let mut bytes = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut bytes)? {
+            0 => return Ok(()),
+            n => hasher.update(&bytes[..n]),
+        }
+    }
+}
+
+impl Layers {
+    /// All layers in memory, without their numbers, and their parameters.
+    fn blank(config: &T5Config) -> (Layers, Parameters) {
+        let init = Init::blank(DType::F32);
+        let table = Table::new(&init.scope("shared"), config.vocab_size, config.d_model);
+        let stack = Stack::new(&init.scope(Role::Encoder.name()), config, Role::Encoder);
+        let parameters = init.parameters();
+        (Layers::Whole { table, stack, parameters: parameters.clone() }, parameters)
+    }
+
+    /// All layers in memory.
+    fn mapped(config: &T5Config, weights: &MappedWeights) -> Layers {
+        let (layers, parameters) = Layers::blank(config);
+        for param in parameters.iter() {
+            let stored = if param.name() == "shared.weight" { hub::table(weights) } else { None };
+            param.update(|value| *value = weights.tensor(stored.unwrap_or(param.name())));
+        }
+        layers
+    }
+
+    /// One block in memory, the others on the disk.
+    fn streamed(config: &T5Config, weights: MappedWeights) -> Layers {
+        let init = Init::blank(DType::F32);
+        let encoder = init.scope(Role::Encoder.name());
+        let bias = relative_bias(&encoder.scope("block").scope(0), config, Role::Encoder);
+        let norm = layers::norm(&encoder.scope("final_layer_norm"), config);
+        let small = init.parameters();
+        for param in small.iter() {
+            param.update(|value| *value = weights.tensor(param.name()));
+        }
+        let init = Init::blank(DType::F32);
+        let block = Block::new(&init, config, Role::Encoder);
+        let block = Mutex::new((block, init.parameters()));
+        Layers::Streamed(Box::new(Streamed { weights, blocks: config.num_layers, block, bias, norm, small }))
+    }
+}
+
+impl Streamed {
+    fn block(&self) -> std::sync::MutexGuard<'_, (Block, Parameters)> {
+        self.block.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ANCHOR: streamed
+    /// As [`Stack::forward`], with one block of the file in memory at a time.
+    fn forward(&self, by_text: &dyn Fn(Tensor) -> Tensor, texts: &TokenBatch) -> Tensor {
+        let guard = self.block();
+        let (block, parameters) = &*guard;
+        let mut x = by_text(self.embedded(&texts.ids));
+        let bias = whole_bias(&self.bias, Role::Encoder, texts.length, texts.hidden(&x).as_ref());
+        for i in 0..self.blocks {
+            for param in parameters.iter() {
+                let stored = self.weights.tensor(&format!("encoder.block.{i}.{}", param.name()));
+                param.update(|value| *value = stored.to(value.device()));
+            }
+            x = block.forward(&x, &bias, None);
+        }
+        self.norm.forward(&x)
+    }
+    // ANCHOR_END: streamed
+
+    /// Rows of the table, each read once: [ids.len(), d].
+    fn embedded(&self, ids: &[u32]) -> Tensor {
+        let mut different: Vec<u32> = ids.to_vec();
+        different.sort_unstable();
+        different.dedup();
+        let name = hub::table(&self.weights).expect("it was there when the weights were opened");
+        let rows: Array = self.weights.rows(name, &different);
+        let places: Vec<u32> =
+            ids.iter().filter_map(|id| different.binary_search(id).ok()).map(|place| place as u32).collect();
+        Tensor::constant(rows).embedding(&places).to(self.norm.device())
+    }
+}
