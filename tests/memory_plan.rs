@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use tiny::Lab;
 
 fn plan(lab: &Lab, config: &str, set: &[&str]) -> MemoryPlan {
-    let folder = format!("data.folder={:?}", lab.path("data"));
-    let set: Vec<String> = set.iter().map(|s| s.to_string()).chain([folder]).collect();
+    let folder = (config != "words.toml").then(|| format!("data.folder={:?}", lab.path("data")));
+    let set: Vec<String> = set.iter().map(|s| s.to_string()).chain(folder).collect();
     let config = RunConfig::read(&lab.path(config), &set).unwrap();
     MemoryPlan::of(&config, &TrainingData::load(&config).unwrap()).unwrap()
 }
@@ -47,6 +47,20 @@ fn the_parts_of_a_small_plan_are_those_counted_by_hand() {
     assert_eq!(sgd.optimizer_bytes, bytes);
     let plain = plan(&lab, "judge.toml", &["optimizer={ kind = \"sgd\", momentum = 0.0 }"]);
     assert_eq!(plain.optimizer_bytes, 0);
+}
+
+/// The encoder of the captions is in memory too; what it makes of them passes through.
+#[test]
+fn a_plan_on_t5_counts_the_encoder() {
+    let lab = Lab::new();
+    let t5 = ["text={ encoder = \"t5\", model = \"t5-mini\" }", "unet.text.dim=128"];
+    let (on_t5, on_words) =
+        (plan(&lab, "tiny.toml", &t5), plan(&lab, "tiny.toml", &["text.dim=128", "unet.text.dim=128"]));
+    assert_eq!((on_t5.parameters, on_t5.optimizer_bytes), (on_words.parameters, on_words.optimizer_bytes));
+    // 1.1 million numbers of four bytes.
+    assert!(on_t5.peak_bytes > on_words.peak_bytes + 4_400_000, "{on_t5:?} {on_words:?}");
+    let words = plan(&lab, "words.toml", &[]);
+    assert!(words.parameters > 8 * 400 && words.optimizer_bytes == 8 * words.parameters as u64, "{words:?}");
 }
 
 #[test]
