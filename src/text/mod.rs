@@ -104,7 +104,7 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// The mean of its vectors, [d]. Zeros for no caption at all.
+    /// The mean of its vectors: d numbers. Zeros for no caption at all.
     pub fn mean(&self) -> Vec<f64> {
         let mut mean = vec![0.0; self.d];
         for token in self.tokens.chunks_exact(self.d.max(1)) {

@@ -228,6 +228,12 @@ fn a_folder_that_is_no_model_says_what_is_missing() {
         .replace("\"d_ff\": 48", "\"d_ff\": 4800000000");
     std::fs::write(folder.path().join("config.json"), gigantic).unwrap();
     assert!(error(&folder).contains("d_ff must be between 1 and"));
+    for (from, to) in [("\"num_layers\": 2", "\"num_layers\": 1000000"), ("\"num_heads\": 4", "\"num_heads\": 1000000")]
+    {
+        let config = std::fs::read_to_string(fixture("v1_1").join("config.json")).unwrap();
+        std::fs::write(folder.path().join("config.json"), config.replace(from, to)).unwrap();
+        assert!(error(&folder).contains("must be between 1 and"));
+    }
     let activation =
         std::fs::read_to_string(fixture("v1_1").join("config.json")).unwrap().replace("gated-gelu", "swiglu");
     std::fs::write(folder.path().join("config.json"), activation).unwrap();
@@ -288,5 +294,19 @@ proptest! {
         changed[at] = byte;
         std::fs::write(&path, changed).unwrap();
         let _ = T5Encoder::open(folder.path(), 512, Residency::Automatic);
+    }
+}
+
+/// The config in the metadata of weights may be anything: nothing is made of its size before the tensors are known to have it.
+#[test]
+fn a_config_that_does_not_fit_its_weights_makes_no_room() {
+    let mut weights = imagen::bundled::T5_MINI.weights().unwrap();
+    let config = weights.metadata["t5"].replace("\"d_ff\":256", "\"d_ff\":1000000").replace("896", "1000000");
+    weights.metadata.insert("t5".into(), config);
+    for message in [
+        T5Encoder::from_weights(&weights, 64).err().unwrap().to_string(),
+        imagen::text::t5::T5::from_weights(&weights).err().unwrap().to_string(),
+    ] {
+        assert!(message.contains("expected [1000000, 128]"), "{message}");
     }
 }

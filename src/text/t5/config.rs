@@ -77,8 +77,11 @@ fn yes() -> bool {
     true
 }
 
-/// More features, heads or layers than this are taken for a damaged file: T5 XXL has 10240, 64 and 24.
+/// More features than this are taken for a damaged file: T5 XXL has at most 10240.
 const MOST: usize = 1 << 20;
+
+/// And more blocks than this: T5 XXL has 24 in each stack.
+const MOST_LAYERS: usize = 1000;
 
 impl T5Config {
     /// Blocks of the decoder.
@@ -100,17 +103,18 @@ impl T5Config {
 
     /// An error naming the first entry that is out of range.
     pub fn validate(&self) -> Result<(), String> {
-        for (key, value) in [
-            ("vocab_size", self.vocab_size),
-            ("d_model", self.d_model),
-            ("d_kv", self.d_kv),
-            ("d_ff", self.d_ff),
-            ("num_layers", self.num_layers),
-            ("num_decoder_layers", self.decoder_layers()),
-            ("num_heads", self.num_heads),
+        for (key, value, most) in [
+            ("vocab_size", self.vocab_size, MOST),
+            ("d_model", self.d_model, MOST),
+            ("d_kv", self.d_kv, MOST),
+            ("d_ff", self.d_ff, MOST),
+            ("num_layers", self.num_layers, MOST_LAYERS),
+            ("num_decoder_layers", self.decoder_layers(), MOST_LAYERS),
+            ("num_heads", self.num_heads, MOST),
+            ("d_kv times num_heads", self.d_kv.saturating_mul(self.num_heads), MOST),
         ] {
-            if !(1..=MOST).contains(&value) {
-                return Err(format!("{key} must be between 1 and {MOST}, not {value}"));
+            if !(1..=most).contains(&value) {
+                return Err(format!("{key} must be between 1 and {most}, not {value}"));
             }
         }
         let (buckets, distance) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);

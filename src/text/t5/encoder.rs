@@ -80,8 +80,7 @@ impl T5Encoder {
     pub fn open(folder: &Path, limit: usize, residency: Residency) -> Result<T5Encoder, T5Error> {
         let config = hub::read_config(folder)?;
         let tokenizer = Tokenizer::from_folder(folder, config.eos_token_id)?;
-        let needed = |name: &str| name == "shared.weight" || name.starts_with("encoder.");
-        let weights = hub::open(folder, &config, needed)?;
+        let weights = hub::open(folder, &config, hub::is_of_encoder)?;
         let source = Source::Files(weights.files().map(Path::to_path_buf).collect());
         let streamed = match residency {
             Residency::Automatic => 4 * config.encoder_parameters() > T5Encoder::MOST_RESIDENT,
@@ -135,16 +134,19 @@ impl T5Encoder {
         let config = hub::trained_config(weights)?;
         let json = hub::metadata(weights, "tokenizer")?;
         let tokenizer = Tokenizer::from_json(json.as_bytes(), "the metadata entry \"tokenizer\"", config.eos_token_id)?;
-        let (layers, parameters) = Layers::blank(&config);
-        let of_encoder = |name: &str| name == "shared.weight" || name.starts_with("encoder.");
-        let mine = weights.tensors.iter().filter(|(name, _)| of_encoder(name));
+        let mine = weights.tensors.iter().filter(|(name, _)| hub::is_of_encoder(name));
         let tensors = mine.map(|(name, array)| (name.clone(), array.clone())).collect();
-        let mine = Weights { tensors, metadata: weights.metadata.clone() };
+        let mine = Weights { tensors, metadata: Default::default() };
+        // Before room is made for them: the config may be anything.
+        let shapes = hub::shapes(&config)?;
+        let wanted = shapes.iter().filter(|(name, _)| hub::is_of_encoder(name));
+        mine.check_names(wanted.map(|(name, shape)| (name.as_str(), shape.clone())))?;
+        let (layers, parameters) = Layers::blank(&config);
         parameters.load(&mine)?;
         let mut hasher = Sha256::new();
         // An array that was made to plan memory has no numbers, and nobody compares its digest.
         if !is_planning() {
-            hasher.update(Weights { metadata: Default::default(), ..mine }.to_bytes(false));
+            hasher.update(mine.to_bytes(false));
         }
         T5Encoder::new(config, tokenizer, limit, layers, Source::Hashed(hasher))
     }

@@ -17,6 +17,11 @@ const HEAD: &str = "lm_head.weight";
 /// A table that the first checkpoints of v1.0 carry and no version of the model has ever used.
 const UNUSED: &str = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";
 
+/// Whether a parameter of this name is one that the encoder needs.
+pub(super) fn is_of_encoder(name: &str) -> bool {
+    name == TABLE || name.starts_with("encoder.")
+}
+
 /// Reads `config.json`.
 pub(super) fn read_config(folder: &Path) -> Result<T5Config, T5Error> {
     let path = folder.join("config.json");
@@ -74,7 +79,7 @@ pub(super) fn table(weights: &MappedWeights) -> Option<&'static str> {
 }
 
 /// Names and shapes of all parameters of a model: found by making it of arrays without numbers.
-fn shapes(config: &T5Config) -> Result<BTreeMap<String, Shape>, T5Error> {
+pub(super) fn shapes(config: &T5Config) -> Result<BTreeMap<String, Shape>, T5Error> {
     let init = Init::blank(DType::F32);
     let model = Ledger::default().plan(|| T5::new(config.clone(), &init)).map_err(T5Error::Setup)?;
     Ok(model.parameters().iter().map(|p| (p.name().to_string(), p.shape())).collect())
@@ -83,7 +88,10 @@ fn shapes(config: &T5Config) -> Result<BTreeMap<String, Shape>, T5Error> {
 impl T5 {
     /// The whole model of weights as `imagen train` writes them: their metadata has the config as "t5".
     pub fn from_weights(weights: &Weights) -> Result<T5, T5Error> {
-        let model = T5::new(trained_config(weights)?, &Init::blank(DType::F32)).map_err(T5Error::Setup)?;
+        let config = trained_config(weights)?;
+        // Before room is made for them: the config may be anything.
+        weights.check_names(shapes(&config)?.iter().map(|(name, shape)| (name.as_str(), shape.clone())))?;
+        let model = T5::new(config, &Init::blank(DType::F32)).map_err(T5Error::Setup)?;
         model.parameters().load(weights)?;
         Ok(model)
     }
