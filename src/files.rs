@@ -2,7 +2,7 @@
 
 use memmap2::Mmap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,6 +52,24 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     fs::read(path).map_err(|e| FileError::new("read", path, e))
 }
 
+/// The whole of a file that should not be large. One of more than `most` bytes is an error, and no more is read of it.
+pub fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
+    let failed = |e| FileError::new("read", path, e);
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > most {
+        let message = format!("it has more than {most} bytes, which no file of its kind should have");
+        return Err(failed(io::Error::new(ErrorKind::InvalidData, message)));
+    }
+    Ok(bytes)
+}
+
+/// The whole of a text file of at most 64 MiB: a config, an index.
+pub fn read_small_text(path: &Path) -> Result<String, FileError> {
+    let bytes = read_at_most(path, 64 << 20)?;
+    String::from_utf8(bytes).map_err(|e| FileError::new("read", path, io::Error::new(ErrorKind::InvalidData, e)))
+}
+
 /// The whole of a text file.
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     fs::read_to_string(path).map_err(|e| FileError::new("read", path, e))
@@ -59,8 +77,8 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
 
 /// A file's bytes, mapped: they are read from the disk where they are looked at.
 ///
-/// Sound as long as nobody cuts the file short meanwhile: then looking at what is gone ends the process (SIGBUS), as in every
-/// program that maps files. Bytes that change under us must only ever be taken for numbers, which any bytes are.
+/// Sound as long as no other program writes to the file meanwhile. A file that is replaced by another, as [`write()`] does it, is not
+/// written to. If it is cut short, looking at what is gone ends the process (SIGBUS), as in every program that maps files.
 #[allow(unsafe_code)]
 pub fn map(path: &Path) -> Result<Mmap, FileError> {
     let failed = |e| FileError::new("read", path, e);

@@ -36,7 +36,7 @@ pub enum Purpose {
     Augment = 12,
     /// Texts of the pre-training corpus; the index is the text's number.
     Corpus = 13,
-    /// The gaps of a text; the index is its place in the batch.
+    /// The gaps of a text; the index is the text's number.
     Gaps = 14,
 }
 

@@ -104,6 +104,42 @@ fn another_encoder_or_other_captions_are_refused_and_nothing_is_overwritten() {
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
+/// Gives one number for every word.
+struct Giving(f32);
+
+impl TextEncoder for Giving {
+    fn dim(&self) -> usize {
+        1
+    }
+
+    fn encode(&self, caption: &str) -> Result<Embedding, TextError> {
+        let words: Vec<String> = caption.split(' ').map(String::from).collect();
+        Ok(Embedding { tokens: vec![self.0; words.len()], n: words.len(), d: 1, words, left_out: 2 })
+    }
+
+    fn on(self: Arc<Self>, _device: Device) -> Arc<dyn TextEncoder> {
+        self
+    }
+
+    fn digest(&self) -> String {
+        "giving".into()
+    }
+}
+
+/// What f16 does not hold would be infinite for ever after, and NaN may come from a device that has failed.
+#[test]
+fn numbers_that_f16_does_not_hold_are_refused() {
+    let (_folder, file) = file();
+    for value in [f32::NAN, f32::INFINITY, 65_520.0, -1e9] {
+        let error = EmbeddingCache::open_or_make(&file, Arc::new(Giving(value)), captions()).err().unwrap();
+        assert!(error.to_string().contains("which f16 does not hold"), "{error}");
+        assert!(!file.exists());
+    }
+    let cache = EmbeddingCache::open_or_make(&file, Arc::new(Giving(65_504.0)), captions()).unwrap();
+    assert_eq!(cache.get("seven").unwrap().tokens, [65_504.0]);
+    assert_eq!((cache.get("seven").unwrap().left_out, cache.cut().count()), (2, 3));
+}
+
 #[test]
 fn a_caption_that_cannot_be_read_leaves_no_file() {
     let (_folder, file) = file();

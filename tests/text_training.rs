@@ -123,10 +123,27 @@ fn a_model_is_bound_to_the_encoder_it_was_trained_with() {
     assert_eq!(session(&lab, "tiny.toml", "later", &set, 3).unwrap(), Outcome::Interrupted(3));
     fs::copy(lab.path("others/model.safetensors"), lab.path("words/model.safetensors")).unwrap();
     let error = session(&lab, "tiny.toml", "later", &set, 4).unwrap_err().to_string();
-    assert!(error.contains("embeddings of another text encoder"), "{error}");
+    assert!(error.contains("data_digest"), "{error}");
     let error = TextToImage::load(&lab.path("whole/model.safetensors")).err().unwrap();
     assert!(matches!(&error, ModelError::Text(TextError::Other { .. })), "{error}");
     assert!(error.to_string().contains("was trained with another text encoder"), "{error}");
+}
+
+/// The same encoder may lie elsewhere when a run goes on; and captions that are cut are told.
+#[test]
+fn a_run_goes_on_when_its_encoder_was_moved() {
+    let lab = Lab::new();
+    session(&lab, "words.toml", "words", &[], u64::MAX).unwrap();
+    let data = format!("data.folder={:?}", lab.path("data"));
+    let t5 = on_t5(&lab.path("words"));
+    assert_eq!(session(&lab, "tiny.toml", "run", &[&t5[0], &t5[1], &data], 3).unwrap(), Outcome::Interrupted(3));
+    fs::rename(lab.path("words"), lab.path("moved")).unwrap();
+    let t5 = on_t5(&lab.path("moved"));
+    assert_eq!(session(&lab, "tiny.toml", "run", &[&t5[0], &t5[1], &data], u64::MAX).unwrap(), Outcome::Finished);
+
+    let short = t5[0].replace(" }", ", max_tokens = 3 }");
+    let ran = lab.good(&["train", "tiny.toml", "--out", "short", "--set", &short, "--set", &t5[1]]);
+    assert!(ran.err.contains("are longer than text.max_tokens; what is beyond is left out"), "{}", ran.err);
 }
 
 /// Two runs share a file of embeddings.

@@ -73,6 +73,9 @@ impl TextToImage {
     pub fn new(config: StageConfig, seed: u64) -> Result<TextToImage, ModelError> {
         config.validate().map_err(ModelError::Config)?;
         let encoder = config.text.as_ref().map(|t| t.build()).transpose()?;
+        if let (Some(encoder), Some(text)) = (&encoder, &config.unet.text) {
+            text.check(encoder.dim()).map_err(ModelError::Config)?;
+        }
         // Whoever draws with this model later must have the same encoder.
         let text = config.text.clone().zip(encoder.as_deref()).map(|(text, encoder)| text.bound(encoder));
         let config = StageConfig { text, ..config };

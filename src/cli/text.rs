@@ -29,7 +29,7 @@ pub struct TextArgs {
     #[arg(long, default_value = "t5-mini")]
     model: String,
     /// Tokens that are read of a sentence, its end included; the rest is left out, and said to be
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..=2048))]
     max_tokens: u32,
     /// Keep ids, mask and the encoder's last hidden states in a .safetensors file
     #[arg(long, value_name = "FILE")]
@@ -74,6 +74,7 @@ pub fn run(args: &TextArgs) -> Result {
             args.max_tokens
         ));
     }
+    check_pictures(args, &encoder, &tokens)?;
     let embeddings = if needs_states(args) { encoder.embed_all(&tokens)? } else { Vec::new() };
     if let Some(path) = &args.out {
         files::write(path, &tensors(&tokens, &embeddings, encoder.config().pad_token_id)?)?;
@@ -140,6 +141,25 @@ fn check_target(path: &Path, ending: &str, force: bool) -> Result<()> {
     Ok(())
 }
 
+const STREAMED: &str = "--attention needs a model that fits into memory; this one is read from the disk layer by layer";
+
+/// Before anything is computed: what is asked for can be drawn, and no file is asked for twice.
+fn check_pictures(args: &TextArgs, encoder: &T5Encoder, tokens: &[Tokens]) -> Result<()> {
+    if args.similarity.is_some() && tokens.len() > MOST_DRAWN {
+        return fail(format!("--similarity draws at most {MOST_DRAWN} sentences, not {}", tokens.len()));
+    }
+    if args.attention.is_some() && tokens[0].ids.len() > MOST_DRAWN {
+        return fail(format!("--attention draws at most {MOST_DRAWN} tokens, not {}", tokens[0].ids.len()));
+    }
+    if args.attention.is_some() && encoder.is_streamed() {
+        return fail(STREAMED);
+    }
+    match (&args.attention, &args.similarity) {
+        (Some(a), Some(b)) if a == b => fail(format!("--attention and --similarity both name {}", a.display())),
+        _ => Ok(()),
+    }
+}
+
 /// Pieces above, their ids below.
 fn show(prompts: &[String], tokens: &[Tokens]) {
     for (i, (prompt, tokens)) in prompts.iter().zip(tokens).enumerate() {
@@ -202,9 +222,6 @@ fn tensors(tokens: &[Tokens], embeddings: &[Embedding], pad: u32) -> Result<Vec<
 
 /// The cosine between the mean vectors of each two sentences, as a heat map.
 fn similarity(prompts: &[String], embeddings: &[Embedding]) -> Result<String> {
-    if prompts.len() > MOST_DRAWN {
-        return fail(format!("--similarity draws at most {MOST_DRAWN} sentences, not {}", prompts.len()));
-    }
     let means: Vec<Vec<f64>> = embeddings.iter().map(Embedding::mean).collect();
     let values: Vec<f64> = means.iter().flat_map(|a| means.iter().map(|b| cosine(a, b))).collect();
     let names: Vec<String> = prompts.iter().map(|p| shortened(p)).collect();
@@ -220,12 +237,9 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
 
 /// How much each token (a row) takes of each (a column), mean over the heads: a panel for every layer.
 fn attention(encoder: &T5Encoder, tokens: &Tokens) -> Result<String> {
-    if tokens.ids.len() > MOST_DRAWN {
-        return fail(format!("--attention draws at most {MOST_DRAWN} tokens, not {}", tokens.ids.len()));
-    }
     let batch = TokenBatch::pad(std::slice::from_ref(&tokens.ids), 0);
     let Some((_, weights)) = encoder.forward_with_weights(&batch) else {
-        return fail("--attention needs a model that fits into memory; this one is read from the disk layer by layer");
+        return fail(STREAMED);
     };
     let n = tokens.ids.len();
     let layers: Vec<(String, Vec<f64>)> = weights
@@ -233,5 +247,7 @@ fn attention(encoder: &T5Encoder, tokens: &Tokens) -> Result<String> {
         .enumerate()
         .map(|(i, w)| (format!("layer {}", i + 1), w.to(Device::Cpu).mean(&[1], false).reshape([n * n]).to_f64()))
         .collect();
+    // A device that has failed reads as NaN.
+    weights[0].array().kernels().check()?;
     Ok(shades("What each token (a row) takes of each (a column), mean over the heads", &tokens.pieces, &layers))
 }

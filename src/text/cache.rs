@@ -16,8 +16,9 @@ use std::sync::Arc;
 
 /// The embeddings of known captions, mapped from a file; any other caption is encoded when it comes.
 ///
-/// Numbers are rounded to f16, so a caption from the cache differs by up to 2^-11 of each number from the same one encoded
-/// anew. It gives the same bits whether the file was made just now or long ago.
+/// Numbers are rounded to f16, so a caption from the cache differs from the same one encoded anew by up to 2^-11 of each number
+/// (2^-25 below 2^-14). A run gets the same bits whether it made the file or found it. Those of a file that was made on a GPU
+/// are that GPU's.
 pub struct EmbeddingCache {
     encoder: Arc<dyn TextEncoder>,
     map: Mmap,
@@ -27,6 +28,7 @@ pub struct EmbeddingCache {
     /// Where the rows begin.
     rows: usize,
     words: Vec<Vec<String>>,
+    left_out: Vec<usize>,
 }
 
 /// A cache that cannot be used.
@@ -74,6 +76,8 @@ struct Header {
     dim: usize,
     /// The tokens of each caption as text.
     words: Vec<Vec<String>>,
+    /// Tokens of each caption that were not read.
+    left_out: Vec<usize>,
 }
 
 const MAGIC: &[u8; 8] = b"IMGNEMB1";
@@ -90,6 +94,8 @@ impl EmbeddingCache {
         captions.sort();
         captions.dedup();
         if !file.exists() {
+            // Before a large encoder works for hours.
+            files::check_file(file)?;
             files::write(file, &bytes(&*encoder, &captions)?)?;
         }
         EmbeddingCache::open(file, encoder, captions)
@@ -122,6 +128,7 @@ impl EmbeddingCache {
         let rows = table + 8 * starts.len();
         let fits = |&last: &usize| last.checked_mul(2 * header.dim).is_some_and(|size| size == map.len() - rows);
         let counted = header.words.len() == captions.len()
+            && header.left_out.len() == captions.len()
             && starts
                 .windows(2)
                 .zip(&header.words)
@@ -129,12 +136,21 @@ impl EmbeddingCache {
         if header.dim != encoder.dim() || starts[0] != 0 || !counted || !starts.last().is_some_and(fits) {
             return Err(damaged("its table does not fit its rows"));
         }
-        Ok(EmbeddingCache { encoder, map, captions, starts, rows, words: header.words })
+        Ok(EmbeddingCache { encoder, map, captions, starts, rows, words: header.words, left_out: header.left_out })
     }
 
     /// How many captions it knows.
     pub fn len(&self) -> usize {
         self.captions.len()
+    }
+
+    /// The captions that were too long for the encoder.
+    pub fn cut(&self) -> impl Iterator<Item = &str> {
+        self.captions
+            .iter()
+            .zip(&self.left_out)
+            .filter(|(_, left_out)| **left_out > 0)
+            .map(|(caption, _)| caption.as_str())
     }
 
     /// Whether it knows none.
@@ -148,7 +164,7 @@ impl EmbeddingCache {
         let (d, n) = (self.encoder.dim(), self.starts[i + 1] - self.starts[i]);
         let bytes = &self.map[self.rows + 2 * d * self.starts[i]..][..2 * d * n];
         let halves: Vec<f16> = bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b)).collect();
-        Some(Embedding { tokens: halves.to_f32_vec(), n, d, words: self.words[i].clone(), left_out: 0 })
+        Some(Embedding { tokens: halves.to_f32_vec(), n, d, words: self.words[i].clone(), left_out: self.left_out[i] })
     }
 }
 
@@ -176,8 +192,20 @@ impl TextEncoder for EmbeddingCache {
 fn bytes(encoder: &dyn TextEncoder, captions: &[String]) -> Result<Vec<u8>, TextError> {
     let all: Vec<&str> = captions.iter().map(String::as_str).collect();
     let embeddings = encoder.encode_all(&all)?;
-    let words = embeddings.iter().map(|e| e.words.clone()).collect();
-    let header = Header { encoder: encoder.digest(), captions: digest(captions), dim: encoder.dim(), words };
+    for (caption, embedding) in captions.iter().zip(&embeddings) {
+        if let Some(value) = embedding.tokens.iter().find(|&&v| !f16::from_f32(v).is_finite()) {
+            return Err(TextError::Model(format!(
+                "it makes {value} of the caption {caption:?}, which f16 does not hold"
+            )));
+        }
+    }
+    let header = Header {
+        encoder: encoder.digest(),
+        captions: digest(captions),
+        dim: encoder.dim(),
+        words: embeddings.iter().map(|e| e.words.clone()).collect(),
+        left_out: embeddings.iter().map(|e| e.left_out).collect(),
+    };
     let header = serde_json::to_vec(&header).expect("strings can always be written");
     let mut bytes = MAGIC.to_vec();
     bytes.extend((header.len() as u64).to_le_bytes());

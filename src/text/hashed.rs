@@ -36,7 +36,7 @@ impl HashedWords {
     pub fn new(dim: usize, seed: u64, max_words: usize) -> Result<HashedWords, TextError> {
         for (setting, value, most) in [("dim", dim, 1 << 16), ("max_words", max_words, 4096)] {
             if !(1..=most).contains(&value) {
-                return Err(TextError::Setting { setting, value, most });
+                return Err(TextError::Setting { setting, value, least: 1, most });
             }
         }
         Ok(HashedWords { dim, seed, max_words, known: Mutex::new(HashMap::new()) })
@@ -168,7 +168,7 @@ mod tests {
     fn settings_out_of_range_are_errors() {
         assert_eq!(
             HashedWords::new(0, 0, 32).unwrap_err(),
-            TextError::Setting { setting: "dim", value: 0, most: 65536 }
+            TextError::Setting { setting: "dim", value: 0, least: 1, most: 65536 }
         );
         assert!(matches!(HashedWords::new(8, 0, 0), Err(TextError::Setting { setting: "max_words", .. })));
         assert!(matches!(HashedWords::new(usize::MAX, 0, 1), Err(TextError::Setting { setting: "dim", .. })));

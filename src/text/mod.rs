@@ -77,12 +77,14 @@ pub enum TextError {
         found: String,
     },
     /// A setting of the encoder is out of range.
-    #[error("text encoder: {setting} = {value} is out of range; it must be from 1 to {most}")]
+    #[error("text encoder: {setting} = {value} is out of range; it must be from {least} to {most}")]
     Setting {
         /// Its name.
         setting: &'static str,
         /// Its value.
         value: usize,
+        /// The smallest value allowed.
+        least: usize,
         /// The largest value allowed.
         most: usize,
     },
@@ -219,13 +221,13 @@ impl TextEncoderConfig {
         self
     }
 
-    /// d, without loading more than is needed to tell. Errors as [`TextEncoderConfig::build`].
-    pub fn dim(&self) -> Result<usize, TextError> {
+    /// d, if it can be told without looking at files. Errors: [`TextError::Setting`].
+    pub fn dim(&self) -> Result<Option<usize>, TextError> {
         match self {
             TextEncoderConfig::HashedWords { dim, seed, max_words } => {
-                Ok(HashedWords::new(*dim, *seed, *max_words)?.dim())
+                Ok(Some(HashedWords::new(*dim, *seed, *max_words)?.dim()))
             }
-            TextEncoderConfig::T5 { model, max_tokens, .. } => t5::T5Encoder::find_dim(model, *max_tokens),
+            TextEncoderConfig::T5 { max_tokens, .. } => t5::T5Encoder::check_limit(*max_tokens).map(|()| None),
         }
     }
 }

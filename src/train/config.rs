@@ -269,7 +269,7 @@ impl RunConfig {
     }
 
     /// The first entry that differs from `other` and that the course of training depends on. Intervals, the number of
-    /// steps, the place of data and embeddings, and recomputing may change when a run is resumed.
+    /// steps, the places of data, encoder and embeddings, and recomputing may change when a run is resumed.
     pub fn difference(&self, other: &RunConfig) -> Option<String> {
         let (mine, others) = (self.decisive(), other.decisive());
         first_difference("", &mine, &others)
@@ -280,6 +280,10 @@ impl RunConfig {
         let mut value = toml::Value::try_from(self).expect("a config can always be written");
         if let Some(run) = value.as_table_mut() {
             run.remove("embeddings");
+        }
+        // The digest of the encoder is compared, wherever it lies.
+        if let Some(text) = value.get_mut("text").and_then(toml::Value::as_table_mut) {
+            text.remove("model");
         }
         if let Some(train) = value.get_mut("train").and_then(toml::Value::as_table_mut) {
             for key in ["steps", "log_every", "sample_every", "checkpoint_every", "keep", "recompute"] {
@@ -383,8 +387,11 @@ impl SpanCorruptionRun {
         }
         self.corruption.validate().map_err(|e| format!("corruption.{e}"))?;
         self.t5.validate().map_err(|e| format!("t5.{e}"))?;
-        // The decoder has a quarter more in each block.
-        let size = self.t5.encoder_parameters().saturating_mul(3);
+        let T5Config { pad_token_id, eos_token_id, .. } = self.t5;
+        if (pad_token_id, eos_token_id) != (0, 1) {
+            return Err("t5.pad_token_id and t5.eos_token_id are 0 and 1 in the vocabulary that is trained here".into());
+        }
+        let size = self.t5.parameters();
         if size > MOST_PARAMETERS {
             return Err(format!(
                 "t5: the sizes make a network of some {size} parameters; at most {MOST_PARAMETERS} are taken to be meant"

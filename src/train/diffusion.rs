@@ -6,6 +6,7 @@ use crate::autograd::Tensor;
 use crate::cascade::{ModelError, Request, TextToImage, condition};
 use crate::data::{Batches, Captions, Dataset, Split};
 use crate::diffusion::{Denoiser, Levels, SampleError, Step, loss, q_sample};
+use crate::files;
 use crate::nn::Parameters;
 use crate::picture::{Layout, Picture, Text, grid};
 use crate::random::{Purpose, normal, stream};
@@ -41,7 +42,10 @@ impl DiffusionTask {
             .recomputing(config.train.recompute.unwrap_or(false));
         let batches = Batches::new(images.len(), config.train.batch, config.seed);
         let captions = Captions::of(config.data.name);
-        Ok(DiffusionTask { digest: data.digest(), captions, model, batches, config, data, embeddings: OnceLock::new() })
+        // Captions are data, too, and what they are to the model is the encoder's.
+        let encoder = model.encoder().filter(|encoder| encoder.is_costly()).map(|encoder| encoder.digest());
+        let digest = [Some(data.digest()), encoder].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        Ok(DiffusionTask { digest, captions, model, batches, config, data, embeddings: OnceLock::new() })
     }
 }
 
@@ -55,14 +59,25 @@ impl DiffusionTask {
 
 impl Task for DiffusionTask {
     /// Lets the text encoder read all captions, if that takes long enough to be worth keeping.
-    fn prepare(&self, folder: &RunFolder) -> Result<(), TrainError> {
-        let Some(encoder) = self.model.encoder().filter(|encoder| encoder.is_costly()) else { return Ok(()) };
-        let file = self.config.embeddings.clone().unwrap_or_else(|| folder.embeddings());
+    fn prepare(&self, folder: &RunFolder) -> Result<Option<String>, TrainError> {
+        let Some(encoder) = self.model.encoder().filter(|encoder| encoder.is_costly()) else { return Ok(None) };
+        let file = match &self.config.embeddings {
+            Some(file) => file.clone(),
+            None => {
+                files::create_folder(folder.path())?;
+                folder.embeddings()
+            }
+        };
         let captions = (0..self.captions.classes()).flat_map(|label| self.captions.all(Split::Training, label));
         let cache = EmbeddingCache::open_or_make(&file, encoder.clone(), captions);
         let cache = cache.map_err(|e| TrainError::Setup(e.to_string()))?;
+        let cut: Vec<&str> = cache.cut().collect();
+        let note = cut.first().map(|first| {
+            let count = cut.len();
+            format!("{count} captions, such as {first:?}, are longer than text.max_tokens; what is beyond is left out")
+        });
         let _ = self.embeddings.set(cache);
-        Ok(())
+        Ok(note)
     }
 
     fn parameters(&self) -> &Parameters {

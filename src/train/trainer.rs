@@ -17,9 +17,9 @@ pub trait Task {
     /// The parameters of the model.
     fn parameters(&self) -> &Parameters;
 
-    /// Called once before the first step, when the run's folder is there.
-    fn prepare(&self, _folder: &RunFolder) -> Result<(), TrainError> {
-        Ok(())
+    /// Called once before the first step, before anything of the run is in `folder`. What it returns is shown to the user.
+    fn prepare(&self, _folder: &RunFolder) -> Result<Option<String>, TrainError> {
+        Ok(None)
     }
 
     /// The mean loss over the batch of step `step` (from 0), a scalar with history. A function of the step alone.
@@ -176,6 +176,8 @@ pub struct Trainer<'a> {
     folder: RunFolder,
     seconds: f64,
     metrics: Metrics,
+    /// What the task has to say before it begins.
+    note: Option<String>,
 }
 
 impl<'a> Learner<'a> {
@@ -301,12 +303,12 @@ impl<'a> Trainer<'a> {
             learner.ema.load(&weights(checkpoint.ema), learner.step)?;
             learner.optimizer.load_state(&checkpoint.optimizer, learner.step)?;
         }
+        let note = task.prepare(&folder)?;
         folder.create(config)?;
-        task.prepare(&folder)?;
         let meta = serde_json::to_string_pretty(&task.metadata()).expect("strings can always be written");
         files::write(&folder.meta(), meta.as_bytes())?;
         let metrics = Metrics::open(&folder.metrics(), learner.step)?;
-        Ok(Trainer { learner, folder, seconds, metrics })
+        Ok(Trainer { learner, folder, seconds, metrics, note })
     }
 
     /// Steps done so far.
@@ -317,6 +319,9 @@ impl<'a> Trainer<'a> {
     /// Trains until all steps are done or `stop` is set; then a checkpoint is written.
     pub fn run(&mut self, stop: &AtomicBool, report: &mut dyn FnMut(Progress<'_>)) -> Result<Outcome, TrainError> {
         let train = self.learner.config.train().clone();
+        if let Some(note) = self.note.take() {
+            report(Progress::Note(&note));
+        }
         let mut meter = Meter::start();
         while self.learner.step < train.steps {
             let lr = self.learner.train_step(&train)?;

@@ -36,6 +36,16 @@ pub struct TextConfig {
     pub dim: usize,
 }
 
+impl TextConfig {
+    /// An error unless a text encoder gives so many features a token.
+    pub fn check(&self, dim: usize) -> Result<(), String> {
+        match dim == self.dim {
+            true => Ok(()),
+            false => Err(format!("unet.text.dim is {}, but the text encoder gives {dim} features a token", self.dim)),
+        }
+    }
+}
+
 /// A U-Net that cannot be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("unet.{key} {problem}")]

@@ -354,6 +354,10 @@ fn mistakes_with_texts_are_explained() {
         ("must end in .safetensors", &["text", "seven", "--out", "a.bin"]),
         ("must end in .svg", &["text", "seven", "--attention", "a.png"]),
         (
+            "both name a.svg",
+            &["text", "seven", "--attention", "a.svg", "--similarity", "a.svg", "--out", "a.safetensors"],
+        ),
+        (
             "there.svg exists; choose another name, or replace it with --force",
             &["text", "a", "--similarity", "there.svg"],
         ),
@@ -362,7 +366,7 @@ fn mistakes_with_texts_are_explained() {
         lab.bad(1, message, args);
     }
     lab.bad(2, "required", &["text"]);
-    lab.bad(2, "0 is not in 2..=65536", &["text", "seven", "--max-tokens", "0"]);
+    lab.bad(2, "0 is not in 2..=2048", &["text", "seven", "--max-tokens", "0"]);
     lab.good(&["text", "a", "b", "--similarity", "there.svg", "--force"]);
 }
 
@@ -377,6 +381,7 @@ fn mistakes_in_the_config_of_a_text_run_are_explained() {
         ("does not hold the", "t5.vocab_size=50"),
         ("corpus.folder_share must be between 0 and 1", "corpus.folder_share=2.0"),
         ("train.recompute has no meaning for a T5", "train.recompute=true"),
+        ("are 0 and 1 in the vocabulary that is trained here", "t5.eos_token_id=2"),
     ] {
         lab.bad(1, message, &["train", "words.toml", "--set", set]);
     }
@@ -388,5 +393,5 @@ fn mistakes_in_the_config_of_a_text_run_are_explained() {
         &["train", "tiny.toml", "--set", "text={ encoder = \"t5\", model = \"gone\" }"],
     );
     let short = "text={ encoder = \"t5\", model = \"t5-mini\", max_tokens = 1 }";
-    lab.bad(1, "max_tokens = 1 is out of range", &["train", "tiny.toml", "--set", short]);
+    lab.bad(1, "max_tokens = 1 is out of range; it must be from 2 to 2048", &["train", "tiny.toml", "--set", short]);
 }

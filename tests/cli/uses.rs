@@ -301,7 +301,7 @@ fn a_text_beyond_the_limit_is_cut_and_said_to_be() {
 fn a_text_encoder_is_trained_and_reads() {
     let lab = Lab::new();
     let ran = lab.good(&["train", "words.toml"]);
-    assert!(ran.err.contains("held-out loss") && ran.err.contains("texts/s"), "{}", ran.err);
+    assert!(ran.err.contains("loss on other texts") && ran.err.contains("texts/s"), "{}", ran.err);
     let json = lab.good(&["text", "seven", "--model", "runs/words", "--json"]).json();
     assert_eq!(json["texts"][0]["pieces"].as_array().unwrap().last().unwrap(), "</s>");
     assert!(lab.good(&["info", "runs/words"]).out.contains("d_model: 8"));

@@ -182,6 +182,14 @@ fn the_repeated_table_must_be_the_same() {
     tensors.get_mut("encoder.embed_tokens.weight").unwrap().2[0] ^= 1;
     let message = error(&folder("v1_0", &tensors));
     assert!(message.contains("encoder.embed_tokens.weight differs from shared.weight"), "{message}");
+    let mut narrow = tensors.clone();
+    narrow
+        .retain(|name, _| name != "shared.weight" && name != "decoder.embed_tokens.weight" && name != "lm_head.weight");
+    let table = narrow.get_mut("encoder.embed_tokens.weight").unwrap();
+    table.1 = vec![512, 31];
+    table.2.truncate(512 * 31 * 4);
+    let message = error(&folder("v1_0", &narrow));
+    assert!(message.contains("encoder.embed_tokens.weight should be [512, 32]"), "{message}");
     tensors.retain(|name, _| !name.contains("embed_tokens") && name != "shared.weight" && name != "lm_head.weight");
     assert!(error(&folder("v1_0", &tensors)).contains("shared.weight [512, 32] is missing"));
 }

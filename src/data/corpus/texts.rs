@@ -32,6 +32,8 @@ pub struct Corpus {
     training: Vec<String>,
     held_out: Vec<String>,
     digest: String,
+    /// Files of the folder that are no text.
+    passed_over: usize,
 }
 
 /// A folder that cannot be read as text.
@@ -71,10 +73,19 @@ impl Corpus {
         }
         let mut hasher = Sha256::new();
         hasher.update(GRAMMAR);
-        let mut corpus = Corpus { seed, share: 0.0, training: Vec::new(), held_out: Vec::new(), digest: String::new() };
+        let mut corpus = Corpus {
+            seed,
+            share: 0.0,
+            training: Vec::new(),
+            held_out: Vec::new(),
+            digest: String::new(),
+            passed_over: 0,
+        };
         if let Some(folder) = &config.folder {
             corpus.share = config.folder_share;
-            for line in lines(folder)? {
+            let (lines, passed_over) = lines(folder)?;
+            corpus.passed_over = passed_over;
+            for line in lines {
                 hasher.update(&line);
                 hasher.update("\n");
                 let kept = hash(&line).is_multiple_of(HELD_OUT);
@@ -93,7 +104,8 @@ impl Corpus {
         self.pick(&self.training, index)
     }
 
-    /// A text that training does not use, if numbers stay below 2^48.
+    /// A text drawn apart from those of training. A line of a folder is in training or here, unless the folder has too few lines to
+    /// keep any; a short text of the grammar may be in both.
     pub fn held_out(&self, index: u64) -> String {
         let lines = if self.held_out.is_empty() { &self.training } else { &self.held_out };
         self.pick(lines, HELD_OUT_FROM + index)
@@ -109,6 +121,11 @@ impl Corpus {
         text(self.seed, index)
     }
 
+    /// How many files of the folder are not text in UTF-8, and were passed over.
+    pub fn passed_over(&self) -> usize {
+        self.passed_over
+    }
+
     /// SHA-256 of everything the texts depend on but the seed.
     pub fn digest(&self) -> &str {
         &self.digest
@@ -120,17 +137,19 @@ impl Corpus {
     }
 }
 
-/// Every line of two words or more in the text files of a folder, in the order of their paths. Files that are not UTF-8 are passed
-/// over.
-fn lines(folder: &Path) -> Result<Vec<String>, FileError> {
-    let mut lines = Vec::new();
+/// Every line of two words or more in the text files of a folder, in the order of their paths, and how many files are not UTF-8.
+fn lines(folder: &Path) -> Result<(Vec<String>, usize), FileError> {
+    let (mut lines, mut passed_over) = (Vec::new(), 0);
     for file in files::all_within(folder)? {
-        let Ok(text) = String::from_utf8(files::read(&file)?) else { continue };
+        let Ok(text) = String::from_utf8(files::read(&file)?) else {
+            passed_over += 1;
+            continue;
+        };
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let texts = words.chunks(MOST_WORDS).filter(|words| words.len() > 1);
             lines.extend(texts.map(|words| words.join(" ")));
         }
     }
-    Ok(lines)
+    Ok((lines, passed_over))
 }

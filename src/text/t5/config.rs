@@ -141,17 +141,26 @@ impl T5Config {
         Ok(())
     }
 
-    /// How many numbers the encoder has, its embedding table included. Saturates for absurd sizes.
+    /// How many numbers the encoder has, its embedding table included. The config must be valid.
     pub fn encoder_parameters(&self) -> u64 {
-        let [d, inner, ff] = [self.d_model, self.d_kv.saturating_mul(self.num_heads), self.d_ff].map(|n| n as u64);
+        (self.d_model * self.vocab_size) as u64 + self.stack_parameters(self.num_layers, 1)
+    }
+
+    /// How many numbers the whole model has. The config must be valid.
+    pub fn parameters(&self) -> u64 {
+        let head = if self.tie_word_embeddings { 0 } else { (self.d_model * self.vocab_size) as u64 };
+        self.encoder_parameters() + self.stack_parameters(self.decoder_layers(), 2) + head
+    }
+
+    /// How many numbers a stack has, with so many attentions in each block.
+    fn stack_parameters(&self, layers: usize, attentions: u64) -> u64 {
+        let [d, inner, ff] = [self.d_model, self.d_kv * self.num_heads, self.d_ff].map(|n| n as u64);
         let gates = match self.feed_forward_proj {
             FeedForwardKind::Relu => 2,
             FeedForwardKind::GatedGelu => 3,
         };
-        let block =
-            d.saturating_mul(inner.saturating_mul(4).saturating_add(ff.saturating_mul(gates)).saturating_add(2));
-        let bias = self.relative_attention_num_buckets.saturating_mul(self.num_heads) as u64;
-        let table = d.saturating_mul(self.vocab_size as u64 + 1);
-        block.saturating_mul(self.num_layers as u64).saturating_add(bias).saturating_add(table)
+        let block = attentions * (4 * d * inner + d) + gates * d * ff + d;
+        let bias = (self.relative_attention_num_buckets * self.num_heads) as u64;
+        layers as u64 * block + bias + d
     }
 }

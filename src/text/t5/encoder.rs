@@ -8,8 +8,7 @@ use crate::bundled;
 use crate::nn::{Embedding as Table, Init, MappedWeights, Parameters, RmsNorm, Weights, WeightsError};
 use crate::text::{Embedding, TextEncoder, TextError, Tokenizer, Tokens};
 use sha2::{Digest, Sha256};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A T5 that reads prompts. Imagen's finding is that such a model, trained on text alone and never on images, is what makes
@@ -27,8 +26,8 @@ pub struct T5Encoder {
 enum Source {
     /// Weights from memory: it has been taken of them.
     Hashed(Sha256),
-    /// Files, when it is asked for: for a large model it takes seconds.
-    Files(Vec<PathBuf>),
+    /// The files that were loaded, when it is asked for: for a large model it takes seconds.
+    Mapped(Arc<MappedWeights>),
 }
 
 /// Where the weights are.
@@ -41,7 +40,7 @@ enum Layers {
 
 /// One block in memory, into which each block of the file is read when its turn has come.
 struct Streamed {
-    weights: MappedWeights,
+    weights: Arc<MappedWeights>,
     /// How many blocks are in the file.
     blocks: usize,
     block: Mutex<(Block, Parameters)>,
@@ -62,8 +61,8 @@ pub enum Residency {
     Streamed,
 }
 
-/// A limit beyond this is taken for a mistake: attention takes memory by its square.
-const MOST_TOKENS: usize = 1 << 16;
+/// The most that may be read of a prompt: attention takes memory by its square, and T5 was trained on 512.
+const MOST_TOKENS: usize = 2048;
 
 /// The most tokens, padding included, that go through the layers together: larger batches take more memory and no less time.
 const TOGETHER: usize = 4096;
@@ -81,7 +80,8 @@ impl T5Encoder {
         let config = hub::read_config(folder)?;
         let tokenizer = Tokenizer::from_folder(folder, config.eos_token_id)?;
         let weights = hub::open(folder, &config, hub::is_of_encoder)?;
-        let source = Source::Files(weights.files().map(Path::to_path_buf).collect());
+        let weights = Arc::new(weights);
+        let source = Source::Mapped(weights.clone());
         let streamed = match residency {
             Residency::Automatic => 4 * config.encoder_parameters() > T5Encoder::MOST_RESIDENT,
             Residency::Whole => false,
@@ -94,9 +94,7 @@ impl T5Encoder {
     /// The encoder of a bundled model, a .safetensors file of `imagen train`, the folder of such a run, or a folder in the hub's
     /// format.
     pub fn find(model: &str, limit: usize) -> Result<T5Encoder, TextError> {
-        if !(2..=MOST_TOKENS).contains(&limit) {
-            return Err(TextError::Setting { setting: "max_tokens", value: limit, most: MOST_TOKENS });
-        }
+        T5Encoder::check_limit(limit)?;
         let failed = |e: T5Error| TextError::Model(e.to_string());
         let trained = |weights: Result<Weights, WeightsError>| match weights {
             Ok(weights) => T5Encoder::from_weights(&weights, limit).map_err(failed),
@@ -119,28 +117,24 @@ impl T5Encoder {
         }
     }
 
-    /// d_model of [`T5Encoder::find`]'s encoder; of a folder of the hub, only the config is read.
-    pub fn find_dim(model: &str, limit: usize) -> Result<usize, TextError> {
-        let path = Path::new(model);
-        if bundled::find(model).is_none() && path.join("config.json").exists() {
-            return Ok(hub::read_config(path).map_err(|e| TextError::Model(e.to_string()))?.d_model);
+    /// An error unless so many tokens may be read of a prompt.
+    pub fn check_limit(limit: usize) -> Result<(), TextError> {
+        match (2..=MOST_TOKENS).contains(&limit) {
+            true => Ok(()),
+            false => Err(TextError::Setting { setting: "max_tokens", value: limit, least: 2, most: MOST_TOKENS }),
         }
-        Ok(T5Encoder::find(model, limit)?.dim())
     }
 
     /// The encoder of weights as `imagen train` writes them: their metadata has the config as "t5" and `tokenizer.json` as
     /// "tokenizer". A decoder among them is left aside.
     pub fn from_weights(weights: &Weights, limit: usize) -> Result<T5Encoder, T5Error> {
         let config = hub::trained_config(weights)?;
+        hub::check(weights, &config)?;
         let json = hub::metadata(weights, "tokenizer")?;
         let tokenizer = Tokenizer::from_json(json.as_bytes(), "the metadata entry \"tokenizer\"", config.eos_token_id)?;
         let mine = weights.tensors.iter().filter(|(name, _)| hub::is_of_encoder(name));
         let tensors = mine.map(|(name, array)| (name.clone(), array.clone())).collect();
         let mine = Weights { tensors, metadata: Default::default() };
-        // Before room is made for them: the config may be anything.
-        let shapes = hub::shapes(&config)?;
-        let wanted = shapes.iter().filter(|(name, _)| hub::is_of_encoder(name));
-        mine.check_names(wanted.map(|(name, shape)| (name.as_str(), shape.clone())))?;
         let (layers, parameters) = Layers::blank(&config);
         parameters.load(&mine)?;
         let mut hasher = Sha256::new();
@@ -174,8 +168,10 @@ impl T5Encoder {
         match &self.layers {
             Layers::Whole { parameters, .. } => parameters.move_to(device),
             Layers::Streamed(streamed) => {
+                // First the block: whoever reads meanwhile holds it.
+                let block = streamed.block();
                 streamed.small.move_to(device);
-                streamed.block().1.move_to(device);
+                block.1.move_to(device);
             }
         }
     }
@@ -251,7 +247,7 @@ impl T5Encoder {
             let fits = |count: &usize| count * tokens[rest[count - 1]].ids.len() <= TOGETHER;
             let count = (1..=rest.len()).take_while(fits).last().unwrap_or(1);
             let (batch, after) = rest.split_at(count);
-            for (&i, embedding) in batch.iter().zip(self.embed(tokens, batch)) {
+            for (&i, embedding) in batch.iter().zip(self.embed(tokens, batch)?) {
                 embeddings[i] = Some(embedding);
             }
             rest = after;
@@ -260,22 +256,27 @@ impl T5Encoder {
     }
 
     /// The texts `chosen` of `tokens` through all layers, one embedding each.
-    fn embed(&self, tokens: &[Tokens], chosen: &[usize]) -> Vec<Embedding> {
+    fn embed(&self, tokens: &[Tokens], chosen: &[usize]) -> Result<Vec<Embedding>, TextError> {
         let ids: Vec<Vec<u32>> = chosen.iter().map(|&i| tokens[i].ids.clone()).collect();
         let batch = TokenBatch::pad(&ids, self.config.pad_token_id);
         let d = self.config.d_model;
         let states = match is_planning() {
             true => vec![0.0; batch.ids.len() * d],
-            false => self.forward(&batch).to(Device::Cpu).array().to_f32(),
+            false => {
+                let states = self.forward(&batch);
+                let numbers = states.to(Device::Cpu).array().to_f32();
+                // A device that has failed reads as NaN.
+                states.array().kernels().check().map_err(|e| TextError::Model(e.to_string()))?;
+                numbers
+            }
         };
         let rows = states.chunks_exact(batch.length * d);
-        rows.zip(chosen)
-            .map(|(row, &i)| {
-                let n = tokens[i].ids.len();
-                let Tokens { pieces, left_out, .. } = tokens[i].clone();
-                Embedding { tokens: row[..n * d].to_vec(), n, d, words: pieces, left_out }
-            })
-            .collect()
+        let embedding = |(row, &i): (&[f32], &usize)| {
+            let n = tokens[i].ids.len();
+            let Tokens { pieces, left_out, .. } = tokens[i].clone();
+            Embedding { tokens: row[..n * d].to_vec(), n, d, words: pieces, left_out }
+        };
+        Ok(rows.zip(chosen).map(embedding).collect())
     }
 }
 
@@ -324,26 +325,11 @@ impl Source {
     fn hashed(&self) -> Sha256 {
         match self {
             Source::Hashed(hasher) => hasher.clone(),
-            Source::Files(paths) => {
+            Source::Mapped(weights) => {
                 let mut hasher = Sha256::new();
-                for path in paths {
-                    // A file that is gone by now gives a digest that fits nothing, and the error comes where it is compared.
-                    let _ = hash_file(path, &mut hasher);
-                }
+                weights.each_part(&mut |bytes| hasher.update(bytes));
                 hasher
             }
-        }
-    }
-}
-
-/// Reads a file bit by bit, whatever its size.
-fn hash_file(path: &Path, hasher: &mut Sha256) -> io::Result<()> {
-    let mut file = std::fs::File::open(path)?;
-    let mut bytes = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut bytes)? {
-            0 => return Ok(()),
-            n => hasher.update(&bytes[..n]),
         }
     }
 }
@@ -369,7 +355,7 @@ impl Layers {
     }
 
     /// One block in memory, the others on the disk.
-    fn streamed(config: &T5Config, weights: MappedWeights) -> Layers {
+    fn streamed(config: &T5Config, weights: Arc<MappedWeights>) -> Layers {
         let init = Init::blank(DType::F32);
         let encoder = init.scope(Role::Encoder.name());
         let bias = relative_bias(&encoder.scope("block").scope(0), config, Role::Encoder);

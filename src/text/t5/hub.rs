@@ -25,7 +25,7 @@ pub(super) fn is_of_encoder(name: &str) -> bool {
 /// Reads `config.json`.
 pub(super) fn read_config(folder: &Path) -> Result<T5Config, T5Error> {
     let path = folder.join("config.json");
-    let text = files::read_text(&path)?;
+    let text = files::read_small_text(&path)?;
     T5Config::parse(&text).map_err(|problem| T5Error::Config { path, problem })
 }
 
@@ -50,9 +50,11 @@ pub(super) fn open(folder: &Path, config: &T5Config, needed: impl Fn(&str) -> bo
     let mut problems = Vec::new();
     for (name, shape) in &wanted {
         match weights.shape(name) {
-            None if needed(name) && (name != TABLE || table(&weights).is_none()) => {
-                problems.push(format!("{name} {shape} is missing"));
-            }
+            None if needed(name) => match table(&weights).filter(|_| name == TABLE) {
+                Some(table) if weights.shape(table) == Some(shape) => {}
+                Some(table) => problems.push(format!("{table} should be {shape}")),
+                None => problems.push(format!("{name} {shape} is missing")),
+            },
             Some(found) if found != shape => problems.push(format!("{name} is {found}, expected {shape}")),
             _ => {}
         }
@@ -79,18 +81,24 @@ pub(super) fn table(weights: &MappedWeights) -> Option<&'static str> {
 }
 
 /// Names and shapes of all parameters of a model: found by making it of arrays without numbers.
-pub(super) fn shapes(config: &T5Config) -> Result<BTreeMap<String, Shape>, T5Error> {
+fn shapes(config: &T5Config) -> Result<BTreeMap<String, Shape>, T5Error> {
     let init = Init::blank(DType::F32);
     let model = Ledger::default().plan(|| T5::new(config.clone(), &init)).map_err(T5Error::Setup)?;
     Ok(model.parameters().iter().map(|p| (p.name().to_string(), p.shape())).collect())
+}
+
+/// An error unless weights that were trained here have all parameters of this config and no others. Asked before room is made for
+/// them: the config may be anything.
+pub(super) fn check(weights: &Weights, config: &T5Config) -> Result<(), T5Error> {
+    let shapes = shapes(config)?;
+    Ok(weights.check_names(shapes.iter().map(|(name, shape)| (name.as_str(), shape.clone())))?)
 }
 
 impl T5 {
     /// The whole model of weights as `imagen train` writes them: their metadata has the config as "t5".
     pub fn from_weights(weights: &Weights) -> Result<T5, T5Error> {
         let config = trained_config(weights)?;
-        // Before room is made for them: the config may be anything.
-        weights.check_names(shapes(&config)?.iter().map(|(name, shape)| (name.as_str(), shape.clone())))?;
+        check(weights, &config)?;
         let model = T5::new(config, &Init::blank(DType::F32)).map_err(T5Error::Setup)?;
         model.parameters().load(weights)?;
         Ok(model)

@@ -95,13 +95,13 @@ impl Tokenizer {
     /// From the bytes of `tokenizer.json`; `file` is for messages.
     pub fn from_json(bytes: &[u8], file: &str, end: u32) -> Result<Tokenizer, TokenizerError> {
         let wrong = |problem: String| TokenizerError::Json { file: file.into(), problem };
-        let mut tokenizer = quietly(|| tokenizers::Tokenizer::from_bytes(bytes))
+        let mut tokenizer = caught(|| tokenizers::Tokenizer::from_bytes(bytes))
             .ok_or_else(|| wrong("its parts do not fit each other".into()))?
             .map_err(|e| wrong(e.to_string()))?;
         // What is cut or filled up is said here; and a prompt that contains "</s>" means these letters, not the end.
         tokenizer.with_padding(None).with_truncation(None).map_err(|e| wrong(e.to_string()))?;
         tokenizer.set_encode_special_tokens(true);
-        quietly(|| hide_special_tokens(&mut tokenizer)).transpose().map_err(|e| wrong(e.to_string()))?;
+        caught(|| hide_special_tokens(&mut tokenizer)).transpose().map_err(|e| wrong(e.to_string()))?;
         Ok(Tokenizer { kind: Kind::Json(Box::new(tokenizer)), end, digest: digest(bytes) })
     }
 
@@ -111,7 +111,7 @@ impl Tokenizer {
         let (mut ids, mut pieces) = match &self.kind {
             Kind::SentencePiece(model) => model.pieces(text).into_iter().unzip(),
             Kind::Json(tokenizer) => {
-                let encoding = quietly(|| tokenizer.encode(text, false)).and_then(Result::ok);
+                let encoding = caught(|| tokenizer.encode(text, false)).and_then(Result::ok);
                 let encoding = encoding.ok_or_else(|| TokenizerError::Json {
                     file: "tokenizer.json".into(),
                     problem: format!("it fails on the text {text:?}"),
@@ -226,17 +226,10 @@ fn digest(bytes: &[u8]) -> String {
 
 /// A tokenizer's file. An error if it is far too large to be one.
 fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
-    let failed = |e| FileError::new("read", path, e);
-    if std::fs::metadata(path).map_err(failed)?.len() > MOST_BYTES {
-        return Err(TokenizerError::Json {
-            file: path.display().to_string(),
-            problem: format!("it has more than {MOST_BYTES} bytes"),
-        });
-    }
-    Ok(files::read(path)?)
+    Ok(files::read_at_most(path, MOST_BYTES)?)
 }
 
-/// What the tokenizers crate gives; `None` where it panics, as it does on some files whose parts contradict each other.
-fn quietly<R>(f: impl FnOnce() -> R) -> Option<R> {
+/// What the tokenizers crate gives; `None` if it panics (and says so), which files whose parts contradict each other may lead to.
+fn caught<R>(f: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(f)).ok()
 }

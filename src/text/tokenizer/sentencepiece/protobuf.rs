@@ -124,6 +124,9 @@ impl Default for Normalizer<'_> {
 /// most, unless they are told otherwise.
 const MOST_BYTES: usize = 1000;
 
+/// A vocabulary of more pieces is taken for a damaged file: the largest known have a quarter of a million.
+const MOST_PIECES: usize = 1 << 20;
+
 /// Far from any logarithm of a probability, and sums of a few are finite.
 const MOST_SCORE: f32 = 1e30;
 
@@ -134,6 +137,9 @@ impl<'a> Model<'a> {
         let mut message = Message(file);
         while let Some(field) = message.field()? {
             match field {
+                (1, Value::Bytes(_)) if model.pieces.len() == MOST_PIECES => {
+                    return Err(SentencePieceError::NotSupported { what: "of more than a million pieces" });
+                }
                 (1, Value::Bytes(piece)) => model.pieces.push(Piece::read(piece, model.pieces.len())?),
                 (2, Value::Bytes(trainer)) => model.trainer.read(trainer)?,
                 (3, Value::Bytes(normalizer)) => model.normalizer.get_or_insert_default().read(normalizer)?,
