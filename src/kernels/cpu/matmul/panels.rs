@@ -22,10 +22,13 @@ const MOST: usize = 1 << 18;
 /// Rows and columns of a block of a larger one: half a megabyte.
 const BLOCK: [usize; 2] = [512, 256];
 
+/// A longer sum in one go would lose more by rounding than the general product, which adds up parts.
+const LONGEST: usize = 1 << 13;
+
 /// Whether this way pays. It must not depend on how many rows or products there are: a row's result would depend on what
 /// else is in the batch.
 pub(super) fn suits(plan: &Plan) -> bool {
-    plan.m >= 16 && plan.k > 0
+    plan.m >= 16 && (1..=LONGEST).contains(&plan.k)
 }
 
 pub(super) fn run(a: &[f32], b: &[f32], plan: &Plan) -> Buffer<f32> {
