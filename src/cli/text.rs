@@ -29,7 +29,7 @@ pub struct TextArgs {
     #[arg(long, default_value = "t5-mini")]
     model: String,
     /// Tokens that are read of a sentence, its end included; the rest is left out, and said to be
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..=2048))]
+    #[arg(long, value_name = "N", default_value_t = T5Encoder::USUAL_TOKENS as u32, value_parser = clap::value_parser!(u32).range(2..=2048))]
     max_tokens: u32,
     /// Keep ids, mask and the encoder's last hidden states in a .safetensors file
     #[arg(long, value_name = "FILE")]

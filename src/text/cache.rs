@@ -5,6 +5,7 @@
 
 use super::{Embedding, TextEncoder, TextError};
 use crate::array::Device;
+use crate::bundled::hex;
 use crate::files::{self, FileError};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -227,5 +228,5 @@ fn digest(captions: &[String]) -> String {
         hasher.update((caption.len() as u64).to_le_bytes());
         hasher.update(caption);
     }
-    hasher.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hasher.finalize())
 }

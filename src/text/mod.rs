@@ -19,7 +19,8 @@ pub trait TextEncoder: Send + Sync {
     /// d, the size of a token's vector.
     fn dim(&self) -> usize;
 
-    /// One vector per token of the caption, [n, d] with n at least 1. Errors: a caption without a word, or one too long.
+    /// One vector per token of the caption, [n, d] with n at least 1. Errors: a caption without a word, or one too long. An
+    /// encoder that cuts long ones instead says how much of a caption it has not read ([`Embedding::left_out`]).
     fn encode(&self, caption: &str) -> Result<Embedding, TextError>;
 
     /// [`TextEncoder::encode`] of each caption; an encoder that is faster with many at once does them so.

@@ -1,6 +1,7 @@
 //! The texts of a pre-training run: those of the grammar, and those of a folder that the user names.
 
 use super::text;
+use crate::bundled::hex;
 use crate::files::{self, FileError};
 use crate::random::{Purpose, hash, stream};
 use rand::Rng;
@@ -95,7 +96,7 @@ impl Corpus {
                 return Err(CorpusError::Empty { folder: folder.clone() });
             }
         }
-        corpus.digest = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        corpus.digest = hex(&hasher.finalize());
         Ok(corpus)
     }
 

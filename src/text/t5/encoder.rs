@@ -314,7 +314,7 @@ impl TextEncoder for T5Encoder {
             let mut hasher = self.source.hashed();
             hasher.update(self.config.to_json());
             hasher.update(self.tokenizer.digest());
-            let digest: String = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
+            let digest = bundled::hex(&hasher.finalize());
             format!("t5-1:{digest},max_tokens={}", self.limit)
         };
         self.digest.get_or_init(digest).clone()

@@ -6,8 +6,8 @@ mod training;
 pub use sentencepiece::{SentencePiece, SentencePieceError};
 pub use training::train;
 
+use crate::bundled::digest;
 use crate::files::{self, FileError};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -218,10 +218,6 @@ const SENTINELS: usize = 100;
 /// The name of the sentinel of gap k.
 fn sentinel_name(k: usize) -> String {
     format!("<extra_id_{k}>")
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A tokenizer's file. An error if it is far too large to be one.
