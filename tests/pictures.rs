@@ -318,6 +318,29 @@ fn a_gap_interrupts_the_line() {
 }
 
 #[test]
+fn an_interval_reaches_from_its_low_to_its_high_end_in_the_colour_of_its_curve() {
+    let points = vec![(0.0, 50.0), (f64::NAN, f64::NAN), (1.0, 60.0)];
+    let curve = Curve::new("", points).with_intervals(vec![[0.0, 100.0], [f64::NAN; 2], [50.0, 75.0]]);
+    let svg = Chart::new("t").y_range(0.0, 100.0).curve(curve).svg();
+    let uprights: Vec<&str> = svg.lines().filter(|line| line.contains("h8")).collect();
+    assert_eq!(uprights.len(), 2);
+    let ends = |upright: &str| -> (f64, f64) {
+        let (low, high) = upright.split('"').nth(1).unwrap().split_once("h8M").unwrap().1.split_once('V').unwrap();
+        let number = |s: &str| s.split(['M', ' ']).filter(|s| !s.is_empty()).nth(0).unwrap().parse::<f64>().unwrap();
+        (low.split_once(' ').unwrap().1.parse().unwrap(), number(high))
+    };
+    let ((bottom, top), (low, high)) = (ends(uprights[0]), ends(uprights[1]));
+    assert!(((bottom + top) / 2.0 - low).abs() < 0.11 && ((low + top) / 2.0 - high).abs() < 0.11);
+    assert!(uprights.iter().all(|line| line.contains("#0072b2")), "{svg}");
+}
+
+#[test]
+fn an_interval_beyond_the_points_has_room() {
+    let curve = Curve::new("", vec![(0.0, 1.0), (1.0, 1.1)]).with_intervals(vec![[-5.0, 5.0], [1.0, 1.2]]);
+    assert!(Chart::new("t").curve(curve).svg().contains(">4<"));
+}
+
+#[test]
 fn words_do_not_break_the_drawing() {
     let svg = Chart::new("a < b & \"c\"").x("x\u{1}").curve(Curve::new("</text>", vec![(0.0, 1.0)])).svg();
     assert!(svg.contains("a &lt; b &amp; \"c\"") && svg.contains("&lt;/text&gt;") && !svg.contains('\u{1}'));

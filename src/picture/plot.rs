@@ -16,12 +16,14 @@ pub struct Curve {
     /// If set, the points are drawn faintly, and over them their exponential moving average with this decay a point, in
     /// [0, 1): the larger, the smoother.
     pub smoothing: Option<f64>,
+    /// For each point, between which values y may lie, drawn as an upright line through it; empty for none.
+    pub intervals: Vec<[f64; 2]>,
 }
 
 impl Curve {
     /// A curve as it is.
     pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Curve {
-        Curve { name: name.into(), points, smoothing: None }
+        Curve { name: name.into(), points, smoothing: None, intervals: Vec::new() }
     }
 
     /// The curve drawn faintly, with its moving average over it, for noisy losses: 0.98 averages over about 50 points.
@@ -30,6 +32,18 @@ impl Curve {
     pub fn smoothed(self, decay: f64) -> Curve {
         assert!((0.0..1.0).contains(&decay), "smoothed: the decay must be in [0, 1), not {decay}");
         Curve { smoothing: Some(decay), ..self }
+    }
+
+    /// The curve with an interval [low, high] at each point. Panics unless there are as many of them as of points.
+    #[track_caller]
+    pub fn with_intervals(self, intervals: Vec<[f64; 2]>) -> Curve {
+        assert_eq!(intervals.len(), self.points.len(), "with_intervals: intervals, and points");
+        Curve { intervals, ..self }
+    }
+
+    /// The lower and upper ends of the intervals.
+    fn ends(&self) -> impl Iterator<Item = [(f64, f64); 2]> {
+        self.points.iter().zip(&self.intervals).map(|(&(x, _), &[low, high])| [(x, low), (x, high)])
     }
 
     /// The moving average, each value divided by the weight gathered so far, so that it does not start at 0
@@ -74,7 +88,8 @@ impl Mark {
     /// Every point that should have a place on the axes.
     fn points(&self) -> Vec<(f64, f64)> {
         match self {
-            Mark::Curve(Curve { points, .. }) | Mark::Dots { points, .. } => points.clone(),
+            Mark::Curve(curve) => curve.points.iter().copied().chain(curve.ends().flatten()).collect(),
+            Mark::Dots { points, .. } => points.clone(),
             Mark::Arrows { arrows, .. } => arrows.concat(),
             // a bar stands on 0
             Mark::Bars { points, .. } => points.iter().flat_map(|&(x, y)| [(x, 0.0), (x, y)]).collect(),
@@ -294,7 +309,11 @@ fn draw(mark: &Mark, index: usize, x: &Axis, y: &Axis) -> String {
     let takes = |&(px, py): &(f64, f64)| Axis::takes(px, x.log) && Axis::takes(py, y.log);
     let place = |&(px, py): &(f64, f64)| (x.at(px), y.at(py));
     match mark {
-        Mark::Curve(curve) => lines(curve, index, x, y),
+        Mark::Curve(curve) => {
+            let whole = curve.ends().filter(|ends| ends.iter().all(takes));
+            let uprights: String = whole.map(|[low, high]| upright(place(&low), place(&high), index)).collect();
+            lines(curve, index, x, y) + &uprights
+        }
         Mark::Dots { points, radius, .. } => {
             let dots = points.iter().filter(|&p| takes(p)).map(place);
             let path: String = dots.map(|(px, py)| format!("M{px:.1} {py:.1}h.01")).collect();
@@ -314,6 +333,12 @@ fn draw(mark: &Mark, index: usize, x: &Axis, y: &Axis) -> String {
             format!("<path d=\"{path}\" stroke-width=\"{wide:.1}\"{}/>\n", stroke(index))
         }
     }
+}
+
+/// A line from one place up to another, in pixels, with a bar at each end.
+fn upright((x, low): (f64, f64), (_, high): (f64, f64), index: usize) -> String {
+    let path = format!("M{:.1} {low:.1}h8M{x:.1} {low:.1}V{high:.1}M{:.1} {high:.1}h8", x - 4.0, x - 4.0);
+    format!("<path d=\"{path}\" fill=\"none\" stroke-width=\"1.2\"{}/>\n", stroke(index))
 }
 
 /// An arrow between two places, in pixels; a dot if it has no length.

@@ -22,6 +22,9 @@ const MOST: usize = 1 << 18;
 /// Rows and columns of a block of a larger one: half a megabyte.
 const BLOCK: [usize; 2] = [512, 256];
 
+/// Numbers of a block that a thread copies at least, if several do.
+const SHARED: usize = 1 << 15;
+
 /// A longer sum in one go would lose more by rounding than the general product, which adds up parts.
 const LONGEST: usize = 1 << 13;
 
@@ -48,7 +51,7 @@ pub(super) fn run_on(arch: pulp::Arch, a: &[f32], b: &[f32], plan: &Plan) -> Buf
         let blocks = if k * m > MOST { blocks(k, m) } else { vec![whole] };
         for (result, &(a_start, b_start)) in result.chunks_mut(n * m).zip(&plan.starts) {
             for block in &blocks {
-                let panels = arch.dispatch(Panels { b: &b[b_start..], plan, block });
+                let panels = panels(arch, &b[b_start..], plan, block, SHARED);
                 result.par_chunks_mut(rows * m).enumerate().for_each(|(i, result)| {
                     let (a, panels) = (&a[a_start..], &panels);
                     arch.dispatch(Product { a, first: i * rows, panels, plan, block, result });
@@ -59,7 +62,7 @@ pub(super) fn run_on(arch: pulp::Arch, a: &[f32], b: &[f32], plan: &Plan) -> Buf
     }
     let at_once = (super::SMALLEST_TASK / (n * m * k)).max(1);
     result.par_chunks_mut(n * m).zip(&plan.starts).with_min_len(at_once).for_each(|(result, &(a_start, b_start))| {
-        let panels = arch.dispatch(Panels { b: &b[b_start..], plan, block: &whole });
+        let panels = panels(arch, &b[b_start..], plan, &whole, usize::MAX);
         arch.dispatch(Product { a: &a[a_start..], first: 0, panels: &panels, plan, block: &whole, result });
     });
     result
@@ -81,39 +84,62 @@ fn blocks(k: usize, m: usize) -> Vec<Block> {
     columns.flat_map(|columns| inner.clone().map(move |inner| Block { inner, columns: columns.clone() })).collect()
 }
 
-/// A block of the right factor as [panels, inner, panel], with zeros after the last column.
-struct Panels<'a> {
-    b: &'a [f32],
-    plan: &'a Plan,
-    block: &'a Block,
+/// A block of the right factor as [panels, inner, panel], with zeros after the last column; `at_once` numbers or more by one
+/// thread.
+fn panels(arch: pulp::Arch, b: &[f32], plan: &Plan, block: &Block, at_once: usize) -> Scratch {
+    let width = arch.dispatch(Width);
+    let size = block.inner.len() * width;
+    let mut panels = Scratch::take(block.columns.len().div_ceil(width) * size);
+    let tasks = panels.par_chunks_exact_mut(size).enumerate().with_min_len(at_once.div_ceil(size));
+    tasks.for_each(|(i, panel)| {
+        let first = block.columns.start + i * width;
+        let columns = first..block.columns.end.min(first + width);
+        arch.dispatch(Panel { b, plan, inner: &block.inner, columns, panel });
+    });
+    panels
 }
 
-impl WithSimd for Panels<'_> {
-    type Output = Scratch;
+/// Numbers in a row of a panel.
+struct Width;
+
+impl WithSimd for Width {
+    type Output = usize;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Scratch {
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        VECTORS * S::F32_LANES
+    }
+}
+
+/// One panel to fill.
+struct Panel<'a> {
+    b: &'a [f32],
+    plan: &'a Plan,
+    inner: &'a Range<usize>,
+    columns: Range<usize>,
+    panel: &'a mut [f32],
+}
+
+impl WithSimd for Panel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
         let &Plan { k, m, tb, .. } = self.plan;
-        let Block { inner, columns } = self.block;
-        let width = VECTORS * S::F32_LANES;
-        let mut panels = Scratch::take(columns.len().div_ceil(width) * inner.len() * width);
-        let places: Vec<usize> = (0..inner.len()).map(|i| i * width).collect();
-        for (i, panel) in panels.chunks_exact_mut(inner.len() * width).enumerate() {
-            let first = columns.start + i * width;
-            let count = width.min(columns.end - first);
-            if count < width {
-                panel.fill(0.0);
-            }
-            if tb {
-                turn_in(&self.b[first * k..][..count * k], k, inner.start, &places, panel);
-            } else {
-                let rows = self.b[inner.start * m..].chunks_exact(m);
-                for (row, b) in panel.chunks_exact_mut(width).zip(rows) {
-                    row[..count].copy_from_slice(&b[first..first + count]);
-                }
+        let Panel { b, inner, columns, panel, .. } = self;
+        let (width, first, count) = (VECTORS * S::F32_LANES, columns.start, columns.len());
+        if count < width {
+            panel.fill(0.0);
+        }
+        if tb {
+            let places: Vec<usize> = (0..inner.len()).map(|i| i * width).collect();
+            turn_in(&b[first * k..][..count * k], k, inner.start, &places, panel);
+        } else {
+            let rows = b[inner.start * m..].chunks_exact(m);
+            for (row, b) in panel.chunks_exact_mut(width).zip(rows) {
+                row[..count].copy_from_slice(&b[first..first + count]);
             }
         }
-        panels
     }
 }
 
