@@ -111,7 +111,7 @@ fn the_noisy_image_minus_the_noise_is_no_step() {
 fn a_percentile_of_the_positive_pixels_misses_the_negative_ones() {
     let pixels: Vec<f64> = (0..100).map(|i| if i < 50 { -3.0 } else { 0.5 }).collect();
     let x = Tensor::from_f64([1, 1, 10, 10], &pixels, DType::F64);
-    let (result, s) = Threshold::Dynamic { percentile: 99.5 }.apply(&x);
+    let (result, s) = Threshold::dynamic(99.5).apply(&x);
     assert_eq!((s[0], result.to_f64()[0]), (3.0, -1.0));
     let mut positive: Vec<f64> = pixels.into_iter().filter(|&pixel| pixel > 0.0).collect();
     positive.sort_by(f64::total_cmp);

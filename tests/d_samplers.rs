@@ -273,7 +273,7 @@ fn sample_stubborn(image: f64, settings: Sampling) -> (Result<Tensor, SampleErro
 #[test]
 fn d4_threshold_acts_on_the_image_and_eps_follows() {
     let schedule = ScheduleConfig::Cosine.build();
-    for (threshold, s) in [(Threshold::Static, 1.0), (Threshold::Dynamic { percentile: 99.5 }, 3.0)] {
+    for (threshold, s) in [(Threshold::Static, 1.0), (Threshold::dynamic(99.5), 3.0)] {
         let ddim = Sampling { steps: 4, sampler: SamplerKind::Ddim { eta: 0.0 }, threshold };
         let (result, seen) = sample_stubborn(3.0, ddim);
         assert_all_close(&result.unwrap().to_f64(), &[1.0, 1.0], 1e-14);
@@ -326,7 +326,7 @@ fn an_image_does_not_depend_on_its_batch() {
     for sampler in [SamplerKind::Ancestral { gamma: 0.5 }, SamplerKind::Ddim { eta: 0.7 }, SamplerKind::DpmSolver {}] {
         let draw = |seeds: &[(u64, u64)]| {
             let images = Images { size: [2, 3, 3], dtype: DType::F32, seeds };
-            let settings = Sampling { steps: 7, sampler, threshold: Threshold::Dynamic { percentile: 95.0 } };
+            let settings = Sampling { steps: 7, sampler, threshold: Threshold::dynamic(95.0) };
             Sampler { schedule: &schedule, denoiser: &model, target: Target::Eps, condition: &None, settings }
                 .sample(&images, &mut |_| ControlFlow::Continue(()))
                 .unwrap()
@@ -359,7 +359,8 @@ fn a_run_can_be_stopped_and_settings_are_checked() {
         (Sampling { steps: 0, ..good }, "steps = 0"),
         (Sampling { sampler: SamplerKind::Ddim { eta: 1.5 }, ..good }, "eta = 1.5"),
         (Sampling { sampler: SamplerKind::Ancestral { gamma: f64::NAN }, ..good }, "gamma = NaN"),
-        (Sampling { threshold: Threshold::Dynamic { percentile: 0.0 }, ..good }, "percentile = 0"),
+        (Sampling { threshold: Threshold::dynamic(0.0), ..good }, "percentile = 0"),
+        (Sampling { threshold: Threshold::Dynamic { percentile: 99.5, cap: Some(0.5) }, ..good }, "cap = 0.5"),
     ] {
         let message = run(bad).unwrap().to_string();
         assert!(message.contains(named), "{message}");
@@ -371,11 +372,8 @@ fn a_run_can_be_stopped_and_settings_are_checked() {
 fn settings_read_from_a_config() {
     let text = "steps = 20\nsampler = { kind = \"ancestral\", gamma = 0.3 }\nthreshold = { kind = \"dynamic\", percentile = 99.5 }";
     let read: Sampling = toml::from_str(text).unwrap();
-    let expected = Sampling {
-        steps: 20,
-        sampler: SamplerKind::Ancestral { gamma: 0.3 },
-        threshold: Threshold::Dynamic { percentile: 99.5 },
-    };
+    let expected =
+        Sampling { steps: 20, sampler: SamplerKind::Ancestral { gamma: 0.3 }, threshold: Threshold::dynamic(99.5) };
     assert_eq!(read, expected);
     assert_eq!(toml::from_str::<Sampling>(&toml::to_string(&read).unwrap()).unwrap(), expected);
     assert_eq!(toml::from_str::<Sampling>("").unwrap(), Sampling::default());

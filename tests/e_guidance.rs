@@ -4,10 +4,10 @@ mod closed_form;
 
 use closed_form::{assert_all_close, assert_close, mixture, tensor};
 use imagen::array::DType;
-use imagen::autograd::Tensor;
+use imagen::autograd::{Tensor, concat, no_grad};
 use imagen::diffusion::{
-    ClassifierFree, Component, Denoiser, Exact, Guided, Levels, Mixture, Schedule, ScheduleConfig, Threshold,
-    classifier_guided,
+    ByClassifier, ClassifierFree, Component, Denoiser, Exact, Guided, Levels, Mixture, NoisyClassifier, Schedule,
+    ScheduleConfig, Target, Threshold, classifier_guided,
 };
 use imagen::random::{Purpose, normal};
 use proptest::collection::vec;
@@ -21,20 +21,34 @@ fn classes() -> Mixture {
 
 const POINTS: [f64; 7] = [-2.0, -0.9, -0.3, 0.0, 0.4, 1.1, 2.5];
 
-/// grad_{x_t} log p(y | x_t) at POINTS, by Bayes' rule p(y | x_t) = p(y) p(x_t | y) / sum_k p(k) p(x_t | k), written
-/// with tensors and differentiated by the engine: the exact classifier.
+/// The exact classifier, by Bayes' rule p(y | x_t) = p(y) p(x_t | y) / sum_k p(k) p(x_t | k), written with tensors.
+struct Bayes<'a> {
+    schedule: &'a dyn Schedule,
+}
+
+impl NoisyClassifier for Bayes<'_> {
+    fn log_p(&self, x_t: &Tensor, t: &[f64], y: &[usize]) -> Tensor {
+        let of_each = (0..t.len()).map(|i| {
+            let x = x_t.slice(0, i..i + 1);
+            let joint: Vec<Tensor> = classes()
+                .noised(self.schedule.alpha(t[i]), self.schedule.sigma(t[i]))
+                .components
+                .iter()
+                .map(|Component { weight, mean, std }| {
+                    &(&(&x + (-mean[0])).square() * (-0.5 / (std * std))).exp() * (weight / std)
+                })
+                .collect();
+            let evidence = &(&joint[0] + &joint[1]) + &joint[2];
+            (&joint[y[i]] / &evidence).log().reshape([1])
+        });
+        concat(&of_each.collect::<Vec<_>>().iter().collect::<Vec<_>>(), 0)
+    }
+}
+
+/// grad_{x_t} log p(y | x_t) at POINTS, by the engine.
 fn classifier_gradient(schedule: &dyn Schedule, t: f64, y: usize) -> Tensor {
     let x = Tensor::leaf(tensor([7, 1, 1, 1], &POINTS).into_array());
-    let joint: Vec<Tensor> = classes()
-        .noised(schedule.alpha(t), schedule.sigma(t))
-        .components
-        .iter()
-        .map(|Component { weight, mean, std }| {
-            &(&(&x + (-mean[0])).square() * (-0.5 / (std * std))).exp() * (weight / std)
-        })
-        .collect();
-    let evidence = &(&joint[0] + &joint[1]) + &joint[2];
-    let log_p = (&joint[y] / &evidence).log().sum_all();
+    let log_p = Bayes { schedule }.log_p(&x, &[t; 7], &[y; 7]).sum_all();
     Tensor::constant(log_p.backward().get(&x).unwrap().clone())
 }
 
@@ -60,6 +74,57 @@ fn e1_exact_classifier_gives_the_conditional_score() {
     }
 }
 // ANCHOR_END: e1_exact_classifier_gives_the_conditional_score
+
+/// A model that says the same as the exact one, in other words: its image, or v.
+struct Translated<'a>(Exact<'a>, Target);
+
+impl Denoiser for Translated<'_> {
+    type Condition = Option<usize>;
+
+    fn predict(&self, x_t: &Tensor, t: &[f64], y: &Option<usize>) -> Tensor {
+        let eps = self.0.predict(x_t, t, y);
+        let levels = Levels::at(self.0.schedule, t, DType::F64);
+        self.1.of(&Target::Eps.to_x0(&eps, x_t, &levels), &eps, &levels)
+    }
+}
+
+// E1  The same through the seam of the samplers, for every target, a time and a class of its own for each sample, and also where
+//     nothing else is recorded. s = 0 leaves the model as it is. Guided twice is guided by the sum.
+#[test]
+fn e1_a_model_led_by_the_exact_classifier_is_the_conditional_model() {
+    let schedule = ScheduleConfig::Cosine.build();
+    let x_t = tensor([7, 1, 1, 1], &POINTS);
+    let (times, classes_) = ([0.1, 0.2, 0.35, 0.5, 0.6, 0.75, 0.9], [0, 1, 2, 0, 1, 2, 0]);
+    for target in [Target::Eps, Target::X0, Target::V] {
+        let model = Translated(Exact { data: classes(), schedule: &schedule }, target);
+        let led = |scale: f64| ByClassifier {
+            denoiser: &model,
+            classifier: Bayes { schedule: &schedule },
+            classes: &classes_,
+            scale,
+            schedule: &schedule,
+            target,
+        };
+        let found = no_grad(|| led(1.0).predict(&x_t, &times, &None)).to_f64();
+        for (i, y) in classes_.into_iter().enumerate() {
+            let expected = model.predict(&x_t, &times, &Some(y)).to_f64()[i];
+            assert_close(found[i], expected, 1e-8 * (1.0 + expected.abs()));
+        }
+        assert_eq!(led(0.0).predict(&x_t, &times, &None).to_f64(), model.predict(&x_t, &times, &None).to_f64());
+        let ByClassifier { classifier, .. } = led(0.5);
+        let twice = ByClassifier {
+            denoiser: led(0.5),
+            classifier,
+            classes: &classes_,
+            scale: 0.5,
+            schedule: &schedule,
+            target,
+        };
+        for (a, b) in twice.predict(&x_t, &times, &None).to_f64().into_iter().zip(&found) {
+            assert_close(a, *b, 1e-9 * (1.0 + b.abs()));
+        }
+    }
+}
 
 // ANCHOR: e2_is_guidance_by_the_implicit_classifier
 // E2  eps_tilde = w eps(x_t, c) + (1 - w) eps(x_t): classifier guidance of strength w with the implicit classifier
@@ -137,7 +202,7 @@ proptest! {
     //     The result is in [-1, 1], signs stay, and the samples of a batch do not see each other.
     #[test]
     fn e3_dynamic_is_within_range(x in vec(-5.0..5.0, 24), percentile in 0.1..100.0) {
-        let threshold = Threshold::Dynamic { percentile };
+        let threshold = Threshold::dynamic(percentile);
         let (result, s) = threshold.apply(&tensor([2, 3, 2, 2], &x));
         let result = result.to_f64();
         for (k, (y, x)) in result.iter().zip(&x).enumerate() {
@@ -155,7 +220,7 @@ proptest! {
     // E3  s <= 1: a sample within range is left as it is
     #[test]
     fn e3_dynamic_is_the_identity_within_range(x in vec(-1.0..=1.0, 12), percentile in 0.1..100.0) {
-        let (result, s) = Threshold::Dynamic { percentile }.apply(&tensor([1, 3, 2, 2], &x));
+        let (result, s) = Threshold::dynamic(percentile).apply(&tensor([1, 3, 2, 2], &x));
         prop_assert_eq!(result.to_f64(), x);
         prop_assert_eq!(s, vec![1.0]);
     }
@@ -164,16 +229,31 @@ proptest! {
     // E3  p = 100 %: s is the largest |x_hat_0|, nothing is clipped, only rescaled
     #[test]
     fn e3_the_largest_as_percentile_rescales(x in vec(-5.0..5.0, 12)) {
-        let (result, _) = Threshold::Dynamic { percentile: 100.0 }.apply(&tensor([1, 3, 2, 2], &x));
+        let (result, _) = Threshold::dynamic(100.0).apply(&tensor([1, 3, 2, 2], &x));
         let largest = x.iter().fold(1.0_f64, |m, x| m.max(x.abs()));
         let rescaled: Vec<f64> = x.iter().map(|x| x / largest).collect();
         assert_all_close(&result.to_f64(), &rescaled, 1e-15);
     }
 
+    // E3  with a cap, s is at most that, and what is beyond is clipped; a cap of 1 is static thresholding
+    #[test]
+    fn e3_a_cap_bounds_what_is_divided_by(x in vec(-5.0..5.0, 12), percentile in 0.1..100.0, cap in 1.0..4.0) {
+        let apply = |threshold: Threshold| {
+            let (y, s) = threshold.apply(&tensor([1, 3, 2, 2], &x));
+            (y.to_f64(), s[0])
+        };
+        let dynamic = |cap| Threshold::Dynamic { percentile, cap: Some(cap) };
+        let ((_, s), (y, capped)) = (apply(Threshold::dynamic(percentile)), apply(dynamic(cap)));
+        prop_assert_eq!(capped, s.min(cap));
+        let expected: Vec<f64> = x.iter().map(|x| x.clamp(-capped, capped) / capped).collect();
+        assert_all_close(&y, &expected, 1e-15);
+        prop_assert_eq!(apply(dynamic(1.0)), apply(Threshold::Static));
+    }
+
     // E3  the percentile does not know where the pixels are: permuting them permutes the result
     #[test]
     fn e3_dynamic_is_invariant_to_permuting_pixels(x in vec(-5.0..5.0, 12).prop_shuffle(), shift in 1..12usize) {
-        let threshold = Threshold::Dynamic { percentile: 90.0 };
+        let threshold = Threshold::dynamic(90.0);
         let (mut result, s) = { let (y, s) = threshold.apply(&tensor([1, 3, 2, 2], &x)); (y.to_f64(), s) };
         let mut permuted = x;
         permuted.rotate_left(shift);

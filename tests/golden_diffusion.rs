@@ -166,7 +166,7 @@ fn e3_thresholds() {
     let (clipped, _) = Threshold::Static.apply(&x);
     assert_eq!(clipped.to_f64(), golden.values("threshold.static"));
     for share in [0.8, 0.95, 0.995] {
-        let (result, s) = Threshold::Dynamic { percentile: 100.0 * share }.apply(&x);
+        let (result, s) = Threshold::dynamic(100.0 * share).apply(&x);
         assert_all_close(&s, &golden.values(&format!("threshold.s_{share}")), 1e-12);
         assert_all_close(&result.to_f64(), &golden.values(&format!("threshold.dynamic_{share}")), 1e-12);
     }

@@ -273,6 +273,11 @@ pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
 }
 // ANCHOR_END: no_grad
 
+/// Runs `f` with recording, also within [`no_grad`]: for a gradient that is part of a computation which itself needs none.
+pub fn with_grad<R>(f: impl FnOnce() -> R) -> R {
+    recording(true, f)
+}
+
 /// Runs `f` with recording on or off, and puts the former state back, also when `f` panics.
 pub(super) fn recording<R>(on: bool, f: impl FnOnce() -> R) -> R {
     struct Restore(bool);

@@ -21,7 +21,7 @@ mod softmax;
 
 pub use check::{GradientError, check_gradients};
 pub use checkpoint::checkpoint;
-pub use graph::{Gradients, is_recording, no_grad};
+pub use graph::{Gradients, is_recording, no_grad, with_grad};
 pub use shape::concat;
 
 use crate::array::{Array, DType, Device, Shape};

@@ -30,6 +30,9 @@ pub struct Request {
     pub prompts: Vec<String>,
     /// Images a prompt.
     pub count: usize,
+    /// What they should not show: guidance leads away from it, where it else leads away from no text at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative: Option<String>,
     /// Guidance weight w (E2): 1 is none.
     pub guidance: f64,
     /// Sampler, steps and thresholding.
@@ -164,7 +167,16 @@ impl TextToImage {
     /// A request for one image a prompt, as the model is sampled by default.
     pub fn request(&self, prompts: Vec<String>) -> Request {
         let SamplingConfig { guidance, method } = self.config.sampling;
-        Request { prompts, count: 1, guidance, sampling: method, seed: 0, first: 0, one_noise_each: false }
+        Request {
+            prompts,
+            count: 1,
+            negative: None,
+            guidance,
+            sampling: method,
+            seed: 0,
+            first: 0,
+            one_noise_each: false,
+        }
     }
 
     /// The condition of a batch of captions, one an image; `None` if the model takes no text.
@@ -189,7 +201,9 @@ impl TextToImage {
         for jobs in jobs.chunks(TextToImage::BATCH) {
             let captions: Vec<String> = jobs.iter().map(|(p, _)| (*p).clone()).collect();
             let seeds: Vec<(u64, u64)> = jobs.iter().map(|&(_, i)| (request.seed, i)).collect();
-            let condition = Guided { condition: self.encode(&captions)?, null: None };
+            let negative = request.negative.as_ref().map(|negative| vec![negative.clone(); captions.len()]);
+            let null = negative.map_or(Ok(None), |negative| self.encode(&negative))?;
+            let condition = Guided { condition: self.encode(&captions)?, null };
             // Without text both are the same network asked the same: once is enough.
             let weight = if condition.condition.is_some() { request.guidance } else { 1.0 };
             let sampler = Sampler {

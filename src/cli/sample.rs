@@ -4,7 +4,7 @@ use super::{Common, Failure, Result, fail, model, note, print};
 use clap::{Args, ValueEnum};
 use imagen::autograd::Tensor;
 use imagen::cascade::{Request, TextToImage};
-use imagen::diffusion::{SamplerKind, Step};
+use imagen::diffusion::{SamplerKind, Step, Threshold};
 use imagen::files;
 use imagen::picture::{self, Layout, Picture, Text, frames, grid, strip, terminal};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -34,6 +34,12 @@ pub struct SampleArgs {
     /// How strongly the words guide: 0 ignores them, 1 is plain, more exaggerates [default: as the model says]
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     guidance: Option<f64>,
+    /// What not to draw: guidance leads away from these words
+    #[arg(long, value_name = "PROMPT")]
+    negative: Option<String>,
+    /// What is done to the model's guess of the image, whose pixels should be in [-1, 1] [default: as the model says]
+    #[arg(long, value_enum)]
+    threshold: Option<ThresholdName>,
     /// Chooses the noise that the images grow from [default: 0]
     #[arg(long)]
     seed: Option<u64>,
@@ -76,6 +82,27 @@ impl SamplerName {
             SamplerName::Ancestral => SamplerKind::Ancestral { gamma: 0.0 },
             SamplerName::Ddim => SamplerKind::Ddim { eta: 0.0 },
             SamplerName::DpmSolver => SamplerKind::DpmSolver {},
+        }
+    }
+}
+
+/// Thresholding, with its usual numbers.
+#[derive(Clone, Copy, ValueEnum)]
+enum ThresholdName {
+    /// Nothing is done
+    None,
+    /// Pixels are clipped
+    Static,
+    /// Where many pixels are beyond, all are divided (99.5th percentile)
+    Dynamic,
+}
+
+impl ThresholdName {
+    fn threshold(self) -> Threshold {
+        match self {
+            ThresholdName::None => Threshold::None,
+            ThresholdName::Static => Threshold::Static,
+            ThresholdName::Dynamic => Threshold::dynamic(99.5),
         }
     }
 }
@@ -178,6 +205,12 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
     if let Some(guidance) = args.guidance {
         request.guidance = guidance;
     }
+    if let Some(threshold) = args.threshold {
+        request.sampling.threshold = threshold.threshold();
+    }
+    if args.negative.is_some() {
+        request.negative = args.negative.clone();
+    }
     if let Some(seed) = args.seed {
         request.seed = seed;
     }
@@ -187,6 +220,10 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
     if !request.guidance.is_finite() {
         return fail(format!("--guidance must be a number, not {}", request.guidance));
     }
+    if request.negative.is_some() && (request.guidance == 1.0 || model.encoder().is_none()) {
+        let why = if request.guidance == 1.0 { "the guidance is 1, which is none" } else { "this model takes no text" };
+        note(format!("note: the negative prompt has no effect: {why}"));
+    }
     // The flags are within these bounds; the settings in a picture may be anything.
     let within = |n: usize, most: usize| (1..=most).contains(&n);
     let whole = !request.prompts.is_empty() && request.first.checked_add(MOST_IMAGES as u64).is_some();
@@ -194,7 +231,7 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
         return fail("the settings in that picture are not those of this program; draw it anew");
     }
     // Before anything is drawn: a prompt without words, or with too many.
-    let prompts: Vec<&str> = request.prompts.iter().map(String::as_str).collect();
+    let prompts: Vec<&str> = request.prompts.iter().chain(&request.negative).map(String::as_str).collect();
     let read = model.encoder().map_or_else(|| Ok(Vec::new()), |encoder| encoder.encode_all(&prompts))?;
     for (prompt, embedding) in prompts.iter().zip(read).filter(|(_, embedding)| embedding.left_out > 0) {
         let (read, left_out) = (embedding.n, embedding.left_out);

@@ -1,8 +1,8 @@
 //! Models as the mathematics sees them, and guidance: pushing a sample further towards its condition (E1, E2).
 
-use super::Levels;
+use super::{Levels, Schedule, Target};
 use crate::array::Device;
-use crate::autograd::Tensor;
+use crate::autograd::{Tensor, with_grad};
 
 /// A model: (x_t, t, condition) -> prediction of the noise, the image or v, as its `Target` says.
 pub trait Denoiser {
@@ -79,4 +79,58 @@ where
 #[track_caller]
 pub fn classifier_guided(eps: &Tensor, grad_log_p: &Tensor, levels: &Levels, s: f64) -> Tensor {
     eps - &(&(&levels.sigma * grad_log_p) * s)
+}
+
+/// A classifier of noised images.
+pub trait NoisyClassifier {
+    /// log p(y | x_t), one number for each sample, `[B]`, where `y` is the class of each. It has a gradient with respect to
+    /// `x_t` [B, C, H, W].
+    fn log_p(&self, x_t: &Tensor, t: &[f64], y: &[usize]) -> Tensor;
+}
+
+impl<K: NoisyClassifier + ?Sized> NoisyClassifier for &K {
+    fn log_p(&self, x_t: &Tensor, t: &[f64], y: &[usize]) -> Tensor {
+        (**self).log_p(x_t, t, y)
+    }
+}
+
+/// A model led by a classifier towards a class of each sample: [`classifier_guided`] at every question. (E1)
+///
+/// The model itself need not know of classes. With [`ClassifierFree`] inside, both guide.
+pub struct ByClassifier<'a, D, K> {
+    /// The model.
+    pub denoiser: D,
+    /// What knows the classes. It must have been trained on images noised by `schedule`.
+    pub classifier: K,
+    /// y, the class of each sample of the batch.
+    pub classes: &'a [usize],
+    /// s, any finite number: 0 leaves the model as it is, 1 follows Bayes' rule.
+    pub scale: f64,
+    /// The schedule of the model and of the classifier.
+    pub schedule: &'a dyn Schedule,
+    /// What the model predicts.
+    pub target: Target,
+}
+
+impl<D: Denoiser, K: NoisyClassifier> Denoiser for ByClassifier<'_, D, K> {
+    type Condition = D::Condition;
+
+    fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Self::Condition) -> Tensor {
+        let prediction = self.denoiser.predict(x_t, t, condition);
+        if self.scale == 0.0 {
+            return prediction;
+        }
+        let levels = Levels::at(self.schedule, t, x_t.dtype()).to(x_t.device());
+        let x = Tensor::leaf(x_t.array().clone());
+        // Samples do not see each other, so the gradient of the sum holds the gradient of each.
+        let sum = with_grad(|| self.classifier.log_p(&x, t, self.classes).sum_all());
+        let gradient = sum.backward().get(&x).map(|gradient| Tensor::constant(gradient.clone()));
+        let nothing = x_t * 0.0;
+        let change = classifier_guided(&nothing, gradient.as_ref().unwrap_or(&nothing), &levels, self.scale);
+        &prediction + &self.target.change(&change, &levels)
+    }
+
+    fn device(&self) -> Device {
+        self.denoiser.device()
+    }
 }

@@ -17,7 +17,7 @@ pub mod threshold;
 pub mod weighting;
 
 pub use forward::{Levels, Transition, q_sample};
-pub use guidance::{ClassifierFree, Denoiser, Guided, classifier_guided};
+pub use guidance::{ByClassifier, ClassifierFree, Denoiser, Guided, NoisyClassifier, classifier_guided};
 pub use loss::{Loss, loss};
 pub use mixture::{Component, Exact, Mixture};
 pub use posterior::Posterior;

@@ -71,6 +71,20 @@ impl Target {
         }
     }
 
+    /// By how much a prediction of this kind changes when eps_hat changes by `change`, and x_t stays. All [B, C, H, W].
+    ///
+    /// ```text
+    /// eps: change        x_0: -(sigma / alpha) change        v: change / alpha, for alpha^2 + sigma^2 = 1
+    /// ```
+    #[track_caller]
+    pub fn change(self, change: &Tensor, levels: &Levels) -> Tensor {
+        match self {
+            Target::Eps => change.clone(),
+            Target::X0 => &(change * &(&levels.sigma / &levels.alpha)) * -1.0,
+            Target::V => change / &levels.alpha,
+        }
+    }
+
     // ANCHOR: error_scale
     /// How many times the squared error of x_hat_0 the squared error of this target is, at signal-to-noise ratio
     /// `snr` = alpha^2 / sigma^2: SNR for eps, 1 for x_0, SNR + 1 for v.

@@ -17,10 +17,18 @@ pub enum Threshold {
     Dynamic {
         /// In (0, 100]; Imagen uses 99.5. Between two numbers it is interpolated linearly.
         percentile: f64,
+        /// The largest s, at least 1: what lies beyond is clipped as by `Static`. None if it is not given, as in Imagen.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cap: Option<f64>,
     },
 }
 
 impl Threshold {
+    /// Dynamic thresholding without a cap.
+    pub fn dynamic(percentile: f64) -> Threshold {
+        Threshold::Dynamic { percentile, cap: None }
+    }
+
     /// x_hat_0 within range, and s of every sample (1 where nothing was divided). `x0` is [B, ..].
     ///
     /// # Panics
@@ -31,13 +39,13 @@ impl Threshold {
         match self {
             Threshold::None => (x0.clone(), vec![1.0; batch]),
             Threshold::Static => (x0.clamp(-1.0, 1.0), vec![1.0; batch]),
-            Threshold::Dynamic { percentile } => {
+            Threshold::Dynamic { percentile, cap } => {
                 let per_sample = x0.shape().numel() / batch.max(1);
                 let values = x0.to_f64();
                 // at least 1: a sample within range is never stretched to fill it
                 let s: Vec<f64> = values
                     .chunks_exact(per_sample)
-                    .map(|sample| percentile_of_abs(sample, percentile).max(1.0))
+                    .map(|sample| percentile_of_abs(sample, percentile).min(cap.unwrap_or(f64::INFINITY)).max(1.0))
                     .collect();
                 // dividing first makes the clipping the same for all samples: clip(x, -s, s) / s = clip(x / s, -1, 1)
                 let mut shape = vec![1; x0.shape().len()];

@@ -88,6 +88,14 @@ fn a_picture_says_how_to_draw_it_again() {
     let ran = sample(&lab, &["--from", "a.png", "--out", "b.png"]);
     assert_eq!(ran.err, "");
     assert_eq!(fs::read(lab.path("a.png")).unwrap(), fs::read(lab.path("b.png")).unwrap());
+    // So do the threshold and what not to draw.
+    let other = ["--negative", "a nine", "--threshold", "dynamic"];
+    sample(&lab, &[&["--from", "a.png", "--out", "negative.png"][..], &other].concat());
+    assert_ne!(picture::read(&lab.path("a.png")).unwrap().0, picture::read(&lab.path("negative.png")).unwrap().0);
+    sample(&lab, &["--from", "negative.png", "--out", "again.png"]);
+    assert_eq!(fs::read(lab.path("negative.png")).unwrap(), fs::read(lab.path("again.png")).unwrap());
+    let ran = sample(&lab, &["seven", "--negative", "nine", "--guidance", "1", "--out", "vain.png"]);
+    assert!(ran.err.contains("the negative prompt has no effect: the guidance is 1"), "{}", ran.err);
     // What is given besides changes that alone.
     sample(&lab, &["--from", "a.png", "--count", "3", "--out", "c.png"]);
     assert_eq!(cells(&lab.path("c.png")), [3, 2]);

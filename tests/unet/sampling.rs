@@ -16,7 +16,7 @@ use std::path::Path;
 const KINDS: [SamplerKind; 2] = [SamplerKind::Ddim { eta: 0.5 }, SamplerKind::Ancestral { gamma: 0.3 }];
 
 fn settings(sampler: SamplerKind) -> Sampling {
-    Sampling { steps: 4, sampler, threshold: Threshold::Dynamic { percentile: 95.0 } }
+    Sampling { steps: 4, sampler, threshold: Threshold::dynamic(95.0) }
 }
 
 #[test]
@@ -94,6 +94,22 @@ fn a_picture_does_not_depend_on_the_pictures_it_is_asked_for_with() {
     }
     let words_alone = largest_difference(&row(&together, 0), &row(&together, all.count));
     assert!(words_alone > 1e-3, "the same noise with other words is another picture");
+}
+
+/// w eps(p) + (1 - w) eps(n): with the prompt itself for n the weight has no say, and another n leads elsewhere than none.
+#[test]
+fn guidance_leads_away_from_the_negative_prompt() {
+    let model = model();
+    let drawn = |guidance: f64, negative: Option<&str>| {
+        let negative = negative.map(String::from);
+        draw(&model, &Request { guidance, negative, ..model.request(vec!["a seven".into(), "a two".into()]) })
+    };
+    let plain = drawn(1.0, None);
+    assert_same_bits(&plain, &drawn(1.0, Some("a nine")), "a weight of 1 asks with the prompt alone");
+    let away = drawn(3.0, Some("a seven"));
+    let [seven, two] = [0, 1].map(|i| largest_difference(&row(&plain, i), &row(&away, i)));
+    assert!(seven < 1e-4 && two > 1e-3, "{seven} {two}");
+    assert!(largest_difference(&away, &drawn(3.0, None)) > 1e-3);
 }
 
 #[test]

@@ -77,8 +77,9 @@ impl Sampling {
             SamplerKind::DpmSolver {} => {}
         }
         match self.threshold {
-            Threshold::Dynamic { percentile: p } => {
-                within("percentile", p, "above 0, at most 100", p > 0.0 && p <= 100.0)
+            Threshold::Dynamic { percentile: p, cap } => {
+                within("percentile", p, "above 0, at most 100", p > 0.0 && p <= 100.0)?;
+                cap.map_or(Ok(()), |cap| within("cap", cap, "at least 1", cap >= 1.0))
             }
             Threshold::None | Threshold::Static => Ok(()),
         }
