@@ -38,6 +38,8 @@ pub enum Purpose {
     Corpus = 13,
     /// The gaps of a text; the index is the text's number.
     Gaps = 14,
+    /// The noise eps of an image that a model is judged by; the index is the image.
+    Evaluation = 15,
 }
 
 // ANCHOR: stream

@@ -27,6 +27,10 @@ struct Bayes<'a> {
 }
 
 impl NoisyClassifier for Bayes<'_> {
+    fn classes(&self) -> usize {
+        classes().components.len()
+    }
+
     fn log_p(&self, x_t: &Tensor, t: &[f64], y: &[usize]) -> Tensor {
         let of_each = (0..t.len()).map(|i| {
             let x = x_t.slice(0, i..i + 1);

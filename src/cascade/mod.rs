@@ -9,4 +9,4 @@ pub use crate::bundled;
 pub(crate) use config::MOST_PARAMETERS;
 pub use config::{DiffusionConfig, SamplingConfig, StageConfig};
 pub(crate) use text_to_image::condition;
-pub use text_to_image::{ModelError, Request, TextToImage};
+pub use text_to_image::{Lead, ModelError, Request, TextToImage};

@@ -4,7 +4,8 @@ use super::{SamplingConfig, StageConfig};
 use crate::array::{DType, Device};
 use crate::autograd::Tensor;
 use crate::diffusion::{
-    ClassifierFree, DiscreteSchedule, Guided, Images, SampleError, Sampler, Sampling, Schedule, Step,
+    ByClassifier, ClassifierFree, Denoiser, DiscreteSchedule, Guided, Images, NoisyClassifier, SampleError, Sampler,
+    Sampling, Schedule, Step,
 };
 use crate::nn::{Init, Parameters, Weights, WeightsError};
 use crate::text::{TextBatch, TextEncoder, TextError};
@@ -20,7 +21,17 @@ pub struct TextToImage {
     unet: UNet,
     parameters: Parameters,
     schedule: DiscreteSchedule,
+    classifier: Option<Arc<dyn NoisyClassifier + Send + Sync>>,
     config: StageConfig,
+}
+
+/// Where a classifier leads. (E1)
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lead {
+    /// The class.
+    pub class: usize,
+    /// How strongly: s of (E1), 0 not at all.
+    pub scale: f64,
 }
 
 /// What is to be drawn.
@@ -33,6 +44,9 @@ pub struct Request {
     /// What they should not show: guidance leads away from it, where it else leads away from no text at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative: Option<String>,
+    /// Where the model's classifier leads, besides: see [`TextToImage::led_by`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead: Option<Lead>,
     /// Guidance weight w (E2): 1 is none.
     pub guidance: f64,
     /// Sampler, steps and thresholding.
@@ -89,6 +103,7 @@ impl TextToImage {
             unet,
             parameters: init.parameters(),
             schedule: config.diffusion.schedule.build(),
+            classifier: None,
             config,
         })
     }
@@ -134,6 +149,12 @@ impl TextToImage {
         self
     }
 
+    /// The same model with a classifier that can lead it ([`Request::lead`]). It must be on the device of the model and have
+    /// been trained on images noised by the model's schedule.
+    pub fn led_by(self, classifier: Arc<dyn NoisyClassifier + Send + Sync>) -> TextToImage {
+        TextToImage { classifier: Some(classifier), ..self }
+    }
+
     /// What the model was made from.
     pub fn config(&self) -> &StageConfig {
         &self.config
@@ -171,6 +192,7 @@ impl TextToImage {
             prompts,
             count: 1,
             negative: None,
+            lead: None,
             guidance,
             sampling: method,
             seed: 0,
@@ -191,6 +213,7 @@ impl TextToImage {
         request: &Request,
         progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor, ModelError> {
+        let leader = request.lead.map(|lead| self.leader(lead)).transpose()?;
         let count = request.count as u64;
         let mut jobs: Vec<(&String, u64)> = Vec::new();
         for (row, prompt) in request.prompts.iter().enumerate() {
@@ -206,15 +229,21 @@ impl TextToImage {
             let condition = Guided { condition: self.encode(&captions)?, null };
             // Without text both are the same network asked the same: once is enough.
             let weight = if condition.condition.is_some() { request.guidance } else { 1.0 };
-            let sampler = Sampler {
-                schedule: &self.schedule,
-                denoiser: &ClassifierFree { denoiser: &self.unet, weight },
-                target: self.config.diffusion.target,
-                condition: &condition,
-                settings: request.sampling,
-            };
-            let images = Images { size: self.config.image, dtype: DType::F32, seeds: &seeds };
-            batches.push(sampler.sample(&images, progress)?);
+            let free = ClassifierFree { denoiser: &self.unet, weight };
+            batches.push(match leader {
+                None => self.denoise(&free, &condition, request.sampling, &seeds, progress)?,
+                Some((classifier, Lead { class, scale })) => {
+                    let led = ByClassifier {
+                        denoiser: free,
+                        classifier,
+                        classes: &vec![class; seeds.len()],
+                        scale,
+                        schedule: &self.schedule,
+                        target: self.config.diffusion.target,
+                    };
+                    self.denoise(&led, &condition, request.sampling, &seeds, progress)?
+                }
+            });
         }
         Ok(match batches.len() {
             0 => {
@@ -228,6 +257,37 @@ impl TextToImage {
                 on_cpu
             }
         })
+    }
+}
+
+impl TextToImage {
+    /// The classifier that is to lead, or why it cannot.
+    fn leader(&self, lead: Lead) -> Result<(&(dyn NoisyClassifier + Send + Sync), Lead), ModelError> {
+        let wrong = |what: String| Err(ModelError::Config(what));
+        let Some(classifier) = self.classifier.as_deref() else {
+            return wrong("a classifier is to lead the model, and it was given none".into());
+        };
+        match (lead.class < classifier.classes(), lead.scale.is_finite()) {
+            (true, true) => Ok((classifier, lead)),
+            (false, _) => {
+                wrong(format!("class {} is not one of the {} of the classifier", lead.class, classifier.classes()))
+            }
+            (_, false) => wrong(format!("the scale of the classifier must be a number, not {}", lead.scale)),
+        }
+    }
+
+    /// One batch of images, on the device of the model.
+    fn denoise<D: Denoiser>(
+        &self,
+        denoiser: &D,
+        condition: &D::Condition,
+        settings: Sampling,
+        seeds: &[(u64, u64)],
+        progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Tensor, SampleError> {
+        let target = self.config.diffusion.target;
+        let sampler = Sampler { schedule: &self.schedule, denoiser, target, condition, settings };
+        sampler.sample(&Images { size: self.config.image, dtype: DType::F32, seeds }, progress)
     }
 }
 

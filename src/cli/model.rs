@@ -1,12 +1,16 @@
 //! Finding the model a command is to use.
 
 use super::{Failure, Result, fail};
+use imagen::array::Device;
 use imagen::cascade::TextToImage;
 use imagen::cascade::bundled::{self, Bundled, digest};
+use imagen::data::DatasetName;
+use imagen::eval::Classifier;
 use imagen::files;
 use imagen::nn::Weights;
 use imagen::train::{Checkpoint, CheckpointError, RunFolder};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Weights and where they came from.
 pub struct Found {
@@ -72,5 +76,58 @@ impl Found {
     /// The text-to-image model of these weights.
     pub fn text_to_image(&self) -> Result<TextToImage> {
         TextToImage::from_weights(&self.weights).map_err(|e| Failure(format!("{}: {e}", self.origin)))
+    }
+}
+
+/// A classifier, and the names of its classes as far as they are known.
+pub struct Judge {
+    pub classifier: Classifier,
+    pub origin: String,
+    classes: &'static [&'static str],
+}
+
+impl Judge {
+    /// The classifier of that name, file or folder.
+    pub fn find(name: &str) -> Result<Judge> {
+        let found = find(name)?;
+        let classifier =
+            Classifier::from_weights(&found.weights).map_err(|e| Failure(format!("{}: {e}", found.origin)))?;
+        let config: Option<serde_json::Value> =
+            found.weights.metadata.get("config").and_then(|json| serde_json::from_str(json).ok());
+        let data = config.and_then(|config| serde_json::from_value::<DatasetName>(config["data"]["name"].clone()).ok());
+        let classes = data.map_or(&[][..], DatasetName::class_names);
+        Ok(Judge { classifier, origin: found.origin, classes })
+    }
+
+    /// A class by its name or number.
+    pub fn class(&self, class: &str) -> Result<usize> {
+        let count = self.classifier.config().classes;
+        let number = class.parse().ok().filter(|&number: &usize| number < count);
+        number.or_else(|| self.classes.iter().position(|name| *name == class)).ok_or_else(|| {
+            let names = if self.classes.is_empty() { String::new() } else { format!(": {}", self.classes.join(", ")) };
+            Failure(format!("{} has no class {class:?}; it has the {count} from 0 on{names}", self.origin))
+        })
+    }
+
+    /// The same judge, as what leads `model`, if it was trained for such images and such noise.
+    pub fn leading(self, model: TextToImage, device: Device) -> Result<TextToImage> {
+        let (mine, size, theirs) = (self.classifier.config(), model.image_size(), model.config());
+        if size != [mine.image_channels, mine.image_size, mine.image_size] {
+            return fail(format!("{} does not take images of {size:?}", self.origin));
+        }
+        match mine.noise {
+            Some(noise) if noise == theirs.diffusion.schedule => {}
+            Some(noise) => {
+                let theirs = theirs.diffusion.schedule;
+                return fail(format!("{} knows the noise of {noise:?}, the model has that of {theirs:?}", self.origin));
+            }
+            None => {
+                return fail(format!(
+                    "{} was trained on images without noise, and cannot lead; see configs/mnist-noisy-classifier.toml",
+                    self.origin
+                ));
+            }
+        }
+        Ok(model.led_by(Arc::new(self.classifier.on(device))))
     }
 }

@@ -1,9 +1,11 @@
 //! `imagen sample`
 
-use super::{Common, Failure, Result, fail, model, note, print};
+use super::model::{self, Judge};
+use super::{Common, Failure, Result, fail, note, print};
 use clap::{Args, ValueEnum};
+use imagen::array::Device;
 use imagen::autograd::Tensor;
-use imagen::cascade::{Request, TextToImage};
+use imagen::cascade::{Lead, Request, TextToImage};
 use imagen::diffusion::{SamplerKind, Step, Threshold};
 use imagen::files;
 use imagen::picture::{self, Layout, Picture, Text, frames, grid, strip, terminal};
@@ -37,6 +39,15 @@ pub struct SampleArgs {
     /// What not to draw: guidance leads away from these words
     #[arg(long, value_name = "PROMPT")]
     negative: Option<String>,
+    /// A classifier of noised images that leads towards --class, besides the words or in place of them
+    #[arg(long, value_name = "MODEL", requires = "class")]
+    classifier: Option<String>,
+    /// Where the classifier leads: the name or the number of a class
+    #[arg(long, requires = "classifier")]
+    class: Option<String>,
+    /// How strongly the classifier leads: 0 not at all, 1 is plain [default: 1]
+    #[arg(long, value_name = "S", requires = "classifier", allow_negative_numbers = true)]
+    classifier_scale: Option<f64>,
     /// What is done to the model's guess of the image, whose pixels should be in [-1, 1] [default: as the model says]
     #[arg(long, value_enum)]
     threshold: Option<ThresholdName>,
@@ -128,7 +139,8 @@ pub fn run(args: &SampleArgs) -> Result {
     let found = model::find(&args.model)?;
     let model = found.text_to_image()?.on(device);
     let model = if args.half { model.halved() } else { model };
-    let request = request(args, &model, &found.digest)?;
+    let mut request = request(args, &model, &found.digest)?;
+    let model = led(args, model, device, &mut request)?;
     let target = target(args, &request)?;
 
     let start = Instant::now();
@@ -238,6 +250,25 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
         note(format!("note: only the first {read} tokens of {prompt:?} are read; {left_out} are left out"));
     }
     Ok(request)
+}
+
+/// The model, led by the classifier that the flags name.
+fn led(args: &SampleArgs, model: TextToImage, device: Device, request: &mut Request) -> Result<TextToImage> {
+    let (Some(name), Some(class)) = (&args.classifier, &args.class) else {
+        return match request.lead {
+            None => Ok(model),
+            Some(Lead { class, scale }) => fail(format!(
+                "a classifier led that image to class {class}; name it: --classifier MODEL --class {class} --classifier-scale {scale}"
+            )),
+        };
+    };
+    let judge = Judge::find(name)?;
+    let scale = args.classifier_scale.unwrap_or(1.0);
+    if !scale.is_finite() {
+        return fail(format!("--classifier-scale must be a number, not {scale}"));
+    }
+    request.lead = Some(Lead { class: judge.class(class)?, scale });
+    judge.leading(model, device)
 }
 
 /// Where to write, checked before anything is drawn.

@@ -83,12 +83,19 @@ pub fn classifier_guided(eps: &Tensor, grad_log_p: &Tensor, levels: &Levels, s: 
 
 /// A classifier of noised images.
 pub trait NoisyClassifier {
+    /// How many classes it tells apart.
+    fn classes(&self) -> usize;
+
     /// log p(y | x_t), one number for each sample, `[B]`, where `y` is the class of each. It has a gradient with respect to
     /// `x_t` [B, C, H, W].
     fn log_p(&self, x_t: &Tensor, t: &[f64], y: &[usize]) -> Tensor;
 }
 
 impl<K: NoisyClassifier + ?Sized> NoisyClassifier for &K {
+    fn classes(&self) -> usize {
+        (**self).classes()
+    }
+
     fn log_p(&self, x_t: &Tensor, t: &[f64], y: &[usize]) -> Tensor {
         (**self).log_p(x_t, t, y)
     }

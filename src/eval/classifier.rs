@@ -1,9 +1,10 @@
 //! A small convolutional classifier: the judge that says which class an image shows, and whose features Fréchet
-//! distances are measured on.
+//! distances are measured on. Trained on noised images, it can lead a diffusion model (E1).
 
 use crate::array::{Array, DType, Device};
 use crate::autograd::{Tensor, no_grad};
-use crate::nn::{Conv2d, GroupNorm, Init, Linear, Parameters, Weights, WeightsError};
+use crate::diffusion::{NoisyClassifier, ScheduleConfig};
+use crate::nn::{Conv2d, GroupNorm, Init, Linear, Parameters, TimeEmbedding, Weights, WeightsError};
 use serde::{Deserialize, Serialize};
 
 /// The sizes of a [`Classifier`].
@@ -20,6 +21,9 @@ pub struct ClassifierConfig {
     pub features: usize,
     /// Classes to tell apart.
     pub classes: usize,
+    /// If it is there, the images are noised by this schedule, and the network is told at which time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<ScheduleConfig>,
 }
 
 /// A classifier that cannot be made or loaded.
@@ -63,15 +67,38 @@ impl ClassifierConfig {
 /// Groups of every group normalisation.
 const GROUPS: usize = 8;
 
+/// Sines and cosines of the time, and numbers that are made of them.
+const TIME: [usize; 2] = [32, 64];
+
 /// Levels of two 3x3 convolutions with group normalisation and SiLU, then one linear layer to the features and one to
-/// the classes.
+/// the classes. One of noised images adds to every normalisation what a linear layer makes of the time.
 #[derive(Debug)]
 pub struct Classifier {
     config: ClassifierConfig,
-    layers: Vec<(Conv2d, GroupNorm)>,
+    time: Option<TimeEmbedding>,
+    layers: Vec<Layer>,
     features: Linear,
     logits: Linear,
     parameters: Parameters,
+}
+
+#[derive(Debug)]
+struct Layer {
+    conv: Conv2d,
+    norm: GroupNorm,
+    time: Option<Linear>,
+}
+
+impl Layer {
+    /// [B, inputs, H, W] to [B, outputs, H', W']; `time` [B, 64] is activated.
+    fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Tensor {
+        let h = self.conv.forward(x);
+        let (Some(layer), Some(time)) = (&self.time, time) else {
+            return self.norm.forward(&h).silu();
+        };
+        let [b, channels, _, _] = h.shape().dims("classifier");
+        (&self.norm.forward(&h) + &layer.forward(time).reshape([b, channels, 1, 1])).silu()
+    }
 }
 
 impl Classifier {
@@ -86,14 +113,17 @@ impl Classifier {
                 let init = init.scope(format!("level.{level}.{i}"));
                 let stride = if halve && i == 0 { 2 } else { 1 };
                 let conv = Conv2d::new(&init.scope("conv"), inputs, outputs, 3, stride, 1);
-                layers.push((conv, GroupNorm::new(&init.scope("norm"), GROUPS, outputs)));
+                let norm = GroupNorm::new(&init.scope("norm"), GROUPS, outputs);
+                let time = config.noise.map(|_| Linear::zeroed(&init.scope("time"), TIME[1], outputs));
+                layers.push(Layer { conv, norm, time });
                 inputs = outputs;
             }
             size = if halve { size.div_ceil(2) } else { size };
         }
         let features = Linear::new(&init.scope("features"), inputs * size * size, config.features);
         let logits = Linear::new(&init.scope("logits"), config.features, config.classes);
-        Ok(Classifier { config, layers, features, logits, parameters: init.parameters() })
+        let time = config.noise.map(|_| TimeEmbedding::new(&init.scope("time"), TIME[0], TIME[1]));
+        Ok(Classifier { config, time, layers, features, logits, parameters: init.parameters() })
     }
 
     /// The classifier of weights that carry their config as the metadata entry "classifier".
@@ -121,7 +151,14 @@ impl Classifier {
     /// Images [B, C, H, W] in [-1, 1] to (features [B, features], the likeliest class of each image), without history.
     #[track_caller]
     pub fn classify(&self, images: &Tensor) -> (Array, Vec<usize>) {
-        let (features, logits) = no_grad(|| self.forward(images));
+        let clean = vec![0.0; images.shape()[0]];
+        self.classify_at(images, &clean)
+    }
+
+    /// As [`Classifier::classify`] for noised images, at times t in [0, 1].
+    #[track_caller]
+    pub fn classify_at(&self, images: &Tensor, t: &[f64]) -> (Array, Vec<usize>) {
+        let (features, logits) = no_grad(|| self.forward_at(images, t));
         let likeliest = |row: &[f64]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
         let classes = logits.to_f64().chunks(self.config.classes).map(likeliest).collect();
         (features.into_array(), classes)
@@ -132,18 +169,41 @@ impl Classifier {
         &self.config
     }
 
-    /// Images [B, C, H, W] in [-1, 1], on any device, to (features [B, features], logits [B, classes]) on the network's.
-    /// Panics if the images have another size than the network was made for.
+    /// Images [B, C, H, W] in [-1, 1], on any device, to (features [B, features], logits [B, classes]) on the network's. To a
+    /// classifier of noised images they are at time 0. Panics if the images have another size than the network was made for.
     #[track_caller]
     pub fn forward(&self, images: &Tensor) -> (Tensor, Tensor) {
-        let mut h = images.to(self.layers[0].0.device());
-        for (conv, norm) in &self.layers {
-            h = norm.forward(&conv.forward(&h)).silu();
+        let clean = vec![0.0; images.shape()[0]];
+        self.forward_at(images, &clean)
+    }
+
+    /// As [`Classifier::forward`] for images that are noised: x_t at time t in [0, 1] of each. A classifier that was made
+    /// without noise does not see the time.
+    #[track_caller]
+    pub fn forward_at(&self, images: &Tensor, t: &[f64]) -> (Tensor, Tensor) {
+        let mut h = images.to(self.layers[0].conv.device());
+        let time = self.time.as_ref().map(|time| time.forward(t, &h).silu());
+        for layer in &self.layers {
+            h = layer.forward(&h, time.as_ref());
         }
         let b = images.shape()[0];
         let flat = h.reshape([b, h.numel() / b.max(1)]);
         let features = self.features.forward(&flat).silu();
         let logits = self.logits.forward(&features);
         (features, logits)
+    }
+}
+
+impl NoisyClassifier for Classifier {
+    fn classes(&self) -> usize {
+        self.config.classes
+    }
+
+    fn log_p(&self, x_t: &Tensor, t: &[f64], y: &[usize]) -> Tensor {
+        let (_, logits) = self.forward_at(x_t, t);
+        let [b, classes] = logits.shape().dims("log_p");
+        assert!(y.len() == b && y.iter().all(|&y| y < classes), "log_p: classes {y:?} of {classes}, for {b} images");
+        let chosen: Vec<f64> = (0..b * classes).map(|i| f64::from(u8::from(y[i / classes] == i % classes))).collect();
+        (&logits.log_softmax(1) * &logits.constant_like([b, classes], &chosen)).sum(&[1], false)
     }
 }

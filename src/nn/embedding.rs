@@ -1,5 +1,6 @@
 //! Numbers as vectors of sines and cosines.
 
+use super::{Init, Linear};
 use crate::array::DType;
 use crate::autograd::Tensor;
 
@@ -21,3 +22,31 @@ pub fn sinusoidal(positions: &[f64], dim: usize, dtype: DType) -> Tensor {
     Tensor::from_f64([positions.len(), dim], &values, dtype)
 }
 // ANCHOR_END: sinusoidal
+
+/// t as sines and cosines, then two linear layers.
+#[derive(Clone, Debug)]
+pub struct TimeEmbedding {
+    features: usize,
+    first: Linear,
+    second: Linear,
+}
+
+/// The DDPM counts a thousand steps; the sinusoids are laid out for that scale.
+const STEPS: f64 = 1000.0;
+
+impl TimeEmbedding {
+    /// `features` sines and cosines to `dim` numbers. Panics unless `features` is even.
+    pub fn new(init: &Init, features: usize, dim: usize) -> TimeEmbedding {
+        let first = Linear::new(&init.scope("0"), features, dim);
+        TimeEmbedding { features, first, second: Linear::new(&init.scope("1"), dim, dim) }
+    }
+
+    // ANCHOR: time_embedding
+    /// Times in [0, 1] to [B, dim], in the dtype and on the device of `like`.
+    pub fn forward(&self, t: &[f64], like: &Tensor) -> Tensor {
+        let steps: Vec<f64> = t.iter().map(|t| t * STEPS).collect();
+        let waves = sinusoidal(&steps, self.features, like.dtype()).to(like.device());
+        self.second.forward(&self.first.forward(&waves).silu())
+    }
+    // ANCHOR_END: time_embedding
+}

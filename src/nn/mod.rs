@@ -11,7 +11,7 @@ mod parameters;
 mod weights;
 
 pub use attention::Attention;
-pub use embedding::sinusoidal;
+pub use embedding::{TimeEmbedding, sinusoidal};
 pub use layers::{Conv2d, Embedding, GroupNorm, LayerNorm, Linear, RmsNorm};
 pub use mapped::MappedWeights;
 pub use parameters::{Fill, Init, Param, Parameters};

@@ -4,9 +4,10 @@ use super::{ClassifierRun, RunConfig, Task, TrainError};
 use crate::array::{Array, DType, Device};
 use crate::autograd::Tensor;
 use crate::data::{Batches, Dataset, Images};
+use crate::diffusion::{Levels, q_sample};
 use crate::eval::Classifier;
 use crate::nn::{Init, Parameters};
-use crate::random::{Purpose, stream};
+use crate::random::{Purpose, normal, stream};
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,17 +55,32 @@ impl ClassifierTask {
         self
     }
 
-    /// Share of `images` whose class is recognised.
-    pub fn accuracy(&self, images: &Images) -> f64 {
+    /// Share of `images` whose class is recognised, once they are noised up to time `t`, if the classifier takes noise.
+    pub fn accuracy(&self, images: &Images, t: f64) -> f64 {
         let all: Vec<usize> = (0..images.len()).collect();
         let right: usize = all
             .chunks(250)
             .map(|chunk| {
-                let (_, classes) = self.model.classify(&batch(images, chunk));
+                let times = vec![t; chunk.len()];
+                let x = self.noised(batch(images, chunk), &times, |i| (Purpose::Evaluation, 0, chunk[i] as u64));
+                let (_, classes) = self.model.classify_at(&x, &times);
                 classes.iter().zip(chunk).filter(|&(&class, &i)| class == usize::from(images.labels[i])).count()
             })
             .sum();
         right as f64 / images.len() as f64
+    }
+
+    /// x_t of images at their times, with the noise of image i keyed by `key(i)`; the images themselves if the classifier takes
+    /// no noise.
+    fn noised(&self, x0: Tensor, t: &[f64], key: impl Fn(usize) -> (Purpose, u64, u64)) -> Tensor {
+        let Some(schedule) = self.config.classifier.noise else { return x0 };
+        let [b, c, h, w] = x0.shape().dims("images");
+        let noise = |i: usize| {
+            let (purpose, step, index) = key(i);
+            normal(self.config.seed, purpose, step, index, c * h * w)
+        };
+        let eps: Vec<f64> = (0..b).flat_map(noise).collect();
+        q_sample(&x0, &Tensor::from_f64([b, c, h, w], &eps, DType::F32), &Levels::at(&schedule.build(), t, DType::F32))
     }
 }
 
@@ -79,7 +95,7 @@ impl Task for ClassifierTask {
         &self.parameters
     }
 
-    /// Cross-entropy of the shifted images of the step.
+    /// Cross-entropy of the shifted images of the step, each noised up to a time of its own if the classifier takes noise.
     fn loss(&self, step: u64) -> Result<Tensor, TrainError> {
         let indices = self.batches.indices(step);
         let images = &self.data.train;
@@ -94,7 +110,10 @@ impl Task for ClassifierTask {
             }
         }
         let shape = [indices.len(), images.channels, images.height, images.width];
-        let (_, logits) = self.model.forward(&Array::from_vec(shape, values).into());
+        let time = |i: usize| stream(self.config.seed, Purpose::Time, step, i as u64).random_range(0.0..1.0);
+        let t: Vec<f64> = (0..indices.len()).map(time).collect();
+        let x_t = self.noised(Array::from_vec(shape, values).into(), &t, |i| (Purpose::Noise, step, i as u64));
+        let (_, logits) = self.model.forward_at(&x_t, &t);
         let classes: Vec<u32> = indices.iter().map(|&i| u32::from(images.labels[i])).collect();
         Ok(logits.cross_entropy(&classes))
     }
@@ -116,7 +135,10 @@ impl Task for ClassifierTask {
     }
 
     fn score(&self) -> Result<Option<(&'static str, f64)>, TrainError> {
-        Ok(Some(("test accuracy", self.accuracy(&self.data.test))))
+        Ok(Some(match self.config.classifier.noise {
+            None => ("test accuracy", self.accuracy(&self.data.test, 0.0)),
+            Some(_) => ("test accuracy at t = 0.5", self.accuracy(&self.data.test, 0.5)),
+        }))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::TextConfig;
 use crate::array::Array;
 use crate::autograd::Tensor;
-use crate::nn::{Fill, Init, LayerNorm, Linear, Param, sinusoidal};
+use crate::nn::{Fill, Init, LayerNorm, Linear, Param};
 
 /// Texts for a batch of images, some of them dropped.
 #[derive(Clone, Debug)]
@@ -53,33 +53,6 @@ fn without_padding(tokens: &Array, mask: &[f64]) -> Array {
         token.fill(0.0);
     }
     Array::from_f64(tokens.shape(), &values, tokens.dtype())
-}
-
-/// t as sines and cosines, then two linear layers.
-#[derive(Debug)]
-pub(super) struct TimeEmbedding {
-    features: usize,
-    first: Linear,
-    second: Linear,
-}
-
-/// The DDPM counts a thousand steps; the sinusoids are laid out for that scale.
-const STEPS: f64 = 1000.0;
-
-impl TimeEmbedding {
-    pub(super) fn new(init: &Init, features: usize, dim: usize) -> TimeEmbedding {
-        let first = Linear::new(&init.scope("0"), features, dim);
-        TimeEmbedding { features, first, second: Linear::new(&init.scope("1"), dim, dim) }
-    }
-
-    // ANCHOR: time_embedding
-    /// Times in [0, 1] to [B, dim], in the dtype and on the device of `like`.
-    pub(super) fn forward(&self, t: &[f64], like: &Tensor) -> Tensor {
-        let steps: Vec<f64> = t.iter().map(|t| t * STEPS).collect();
-        let waves = sinusoidal(&steps, self.features, like.dtype()).to(like.device());
-        self.second.forward(&self.first.forward(&waves).silu())
-    }
-    // ANCHOR_END: time_embedding
 }
 
 /// Text tokens, normalised, as a sequence for attention and pooled for the time embedding. (F4)

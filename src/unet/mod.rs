@@ -13,9 +13,9 @@ pub use config::{ConfigError, TextConfig, UNetConfig};
 use crate::array::Device;
 use crate::autograd::{Tensor, checkpoint, concat};
 use crate::diffusion::Denoiser;
-use crate::nn::{Attention, Conv2d, GroupNorm, Init};
+use crate::nn::{Attention, Conv2d, GroupNorm, Init, TimeEmbedding};
 use blocks::{ResBlock, Upsample};
-use conditioning::{TextInput, TimeEmbedding};
+use conditioning::TextInput;
 
 /// The DDPM U-Net, with the residual blocks of guided diffusion if `scale_shift` is set, and text as in Imagen's base model.
 #[derive(Debug)]

@@ -74,6 +74,35 @@ fn the_same_command_draws_the_same_bytes_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_classifier_of_noised_images_leads_a_model() {
+    let lab = lab();
+    let noisy = ["--set", "classifier.noise=\"cosine\"", "--set", "train.sample_every=6"];
+    let ran = lab.good(&[&["train", "judge.toml", "--out", "noisy"][..], &noisy].concat());
+    assert!(ran.err.contains("test accuracy at t = 0.5"), "{}", ran.err);
+    let led = ["seven", "--count", "2", "--classifier", "noisy", "--class", "three"];
+    sample(&lab, &[&led[..], &["--classifier-scale", "9", "--out", "a.png"]].concat());
+    sample(&lab, &[&led[..], &["--classifier-scale", "0", "--out", "b.png"]].concat());
+    sample(&lab, &["seven", "--count", "2", "--out", "c.png"]);
+    let [a, b, c] = ["a", "b", "c"].map(|name| picture::read(&lab.path(&format!("{name}.png"))).unwrap().0);
+    assert!(a != b && b == c);
+    // The picture remembers where it was led, and the classifier is named again.
+    let named = "name it: --classifier MODEL --class 3 --classifier-scale 9";
+    lab.bad(1, named, &["sample", "--from", "a.png", "--model", "tiny.safetensors"]);
+    let again = ["--from", "a.png", "--classifier", "noisy", "--class", "3", "--classifier-scale", "9"];
+    sample(&lab, &[&again[..], &["--out", "again.png"]].concat());
+    assert_eq!(fs::read(lab.path("a.png")).unwrap(), fs::read(lab.path("again.png")).unwrap());
+    let wrong = |message: &str, args: &[&str]| {
+        lab.bad(1, message, &[&["sample", "seven", "--model", "tiny.safetensors", "--classifier"][..], args].concat());
+    };
+    wrong(
+        "noisy/model.safetensors has no class \"ten\"; it has the 10 from 0 on: zero, one",
+        &["noisy", "--class", "ten"],
+    );
+    wrong("was trained on images without noise", &["judge.safetensors", "--class", "three"]);
+    wrong("these weights are not of a classifier", &["tiny.safetensors", "--class", "three"]);
+}
+
+#[test]
 fn a_picture_says_how_to_draw_it_again() {
     let lab = lab();
     // A weight whose decimal digits a careless parser would not bring back exactly.

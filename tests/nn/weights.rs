@@ -229,7 +229,7 @@ fn weights_of_another_model_are_named_and_change_nothing() {
 }
 
 fn classifier_config() -> ClassifierConfig {
-    ClassifierConfig { image_channels: 1, image_size: 9, channels: vec![8, 16], features: 6, classes: 4 }
+    ClassifierConfig { image_channels: 1, image_size: 9, channels: vec![8, 16], features: 6, classes: 4, noise: None }
 }
 
 fn classifier_weights() -> (Classifier, Weights) {

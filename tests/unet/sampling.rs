@@ -2,16 +2,20 @@
 
 use super::{assert_same_bits, awake, captions, largest_difference, row, tiny, wake};
 use imagen::array::{Array, DType};
-use imagen::cascade::{DiffusionConfig, Request, SamplingConfig, StageConfig, TextToImage};
+use imagen::autograd::{Tensor, no_grad};
+use imagen::cascade::{DiffusionConfig, Lead, Request, SamplingConfig, StageConfig, TextToImage};
 use imagen::diffusion::{
-    ClassifierFree, DiscreteSchedule, Guided, Images, Sampler, SamplerKind, Sampling, ScheduleConfig, Target,
-    Threshold, Weighting,
+    ClassifierFree, DiscreteSchedule, Guided, Images, NoisyClassifier, Sampler, SamplerKind, Sampling, ScheduleConfig,
+    Target, Threshold, Weighting,
 };
-use imagen::nn::Weights;
+use imagen::eval::{Classifier, ClassifierConfig};
+use imagen::nn::{Init, Weights};
+use imagen::random::{Purpose, normal};
 use imagen::text::TextEncoderConfig;
 use imagen::unet::UNetConfig;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 const KINDS: [SamplerKind; 2] = [SamplerKind::Ddim { eta: 0.5 }, SamplerKind::Ancestral { gamma: 0.3 }];
 
@@ -110,6 +114,63 @@ fn guidance_leads_away_from_the_negative_prompt() {
     let [seven, two] = [0, 1].map(|i| largest_difference(&row(&plain, i), &row(&away, i)));
     assert!(seven < 1e-4 && two > 1e-3, "{seven} {two}");
     assert!(largest_difference(&away, &drawn(3.0, None)) > 1e-3);
+}
+
+fn judge() -> Classifier {
+    let noise = Some(ScheduleConfig::Cosine);
+    let config =
+        ClassifierConfig { image_channels: 1, image_size: 8, channels: vec![8, 8], features: 6, classes: 3, noise };
+    let init = Init::new(5, DType::F32);
+    let judge = Classifier::new(config, &init).unwrap();
+    wake(&init.parameters(), |_| true);
+    judge
+}
+
+/// The classifier has learnt nothing, but it says something of every image, and the samples go where it says it more.
+#[test]
+fn a_classifier_leads_towards_its_class() {
+    let judge = Arc::new(judge());
+    let model = model().led_by(judge.clone());
+    let request = Request { count: 3, ..model.request(vec!["a seven".into()]) };
+    let led = |class, scale| draw(&model, &Request { lead: Some(Lead { class, scale }), ..request.clone() });
+    assert_same_bits(&led(0, 0.0), &draw(&model, &request), "a scale of 0 is no guidance");
+    let says = |images: Array, class| {
+        let log_p = no_grad(|| judge.log_p(&Tensor::constant(images), &[0.0; 3], &[class; 3]));
+        log_p.mean_all().item()
+    };
+    for class in 0..3 {
+        let [from, to] = [0.0, 20.0].map(|scale| says(led(class, scale), class));
+        assert!(to > from + 0.01, "class {class}: {from} {to}");
+    }
+}
+
+/// Images do not see each other, and the classifier is told the time.
+#[test]
+fn log_p_is_that_of_each_image_at_its_time() {
+    let judge = judge();
+    let x = Tensor::from_f64([2, 1, 8, 8], &normal(1, Purpose::Test, 0, 0, 128), DType::F32);
+    let log_p = |x: &Tensor, t: &[f64], y: &[usize]| judge.log_p(x, t, y).to_f64();
+    let both = log_p(&x, &[0.2, 0.9], &[2, 0]);
+    for (i, (t, y)) in [(0.2, 2), (0.9, 0)].into_iter().enumerate() {
+        assert_eq!(log_p(&x.slice(0, i..i + 1), &[t], &[y]), both[i..=i]);
+    }
+    assert!((log_p(&x, &[0.9, 0.9], &[2, 0])[0] - both[0]).abs() > 1e-3, "the time matters");
+    let sum: f64 = (0..3).map(|y| log_p(&x, &[0.5; 2], &[y; 2])[1].exp()).sum();
+    assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+}
+
+#[test]
+fn what_cannot_lead_is_an_error() {
+    let lead = |class, scale| Some(Lead { class, scale });
+    let model = model();
+    let error = |model: &TextToImage, lead| {
+        let request = Request { lead, ..model.request(vec!["seven".into()]) };
+        model.sample(&request, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string()
+    };
+    assert!(error(&model, lead(0, 1.0)).contains("it was given none"));
+    let model = model.led_by(Arc::new(judge()));
+    assert!(error(&model, lead(3, 1.0)).contains("class 3 is not one of the 3"));
+    assert!(error(&model, lead(0, f64::NAN)).contains("must be a number"));
 }
 
 #[test]
