@@ -12,6 +12,7 @@ use imagen::diffusion::{Levels, q_sample};
 use imagen::nn::sinusoidal;
 use imagen::picture::{Chart, Curve, Diagram, Layout, Picture, Tint, charts, grid};
 use imagen::random::{Purpose, normal};
+use imagen::text::t5::T5Encoder;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
@@ -203,11 +204,15 @@ fn predictions(bench: &Bench, chapter: &Chapter) -> Result<Picture, Box<dyn Erro
 
 /// How much every pixel of the layer up.2.0 takes of the word "seven": a row a time, a column a head.
 fn attention(bench: &Bench, chapter: &Chapter) -> Result<Picture, Box<dyn Error>> {
-    let words: Vec<&str> = "a picture of the number seven".split(' ').collect();
+    let caption = "a picture of the number seven";
+    let tokens = T5Encoder::from_weights(&bundled::T5_MINI.weights()?, 64)?.tokens(caption)?.pieces;
+    let words: Vec<&str> = tokens.iter().map(|piece| piece.trim_start_matches('▁')).collect();
+    let seven = words.iter().position(|&word| word == "seven").ok_or("seven is more than one token")?;
     let mut cells = Vec::new();
-    println!("\nWhat the words get of the attention of up.2.0, head by head; equal shares would be {:.3}:", 1.0 / 55.0);
+    let equal = 1.0 / (49 + words.len()) as f64;
+    println!("\nWhat the words get of the attention of up.2.0, head by head; equal shares would be {equal:.3}:");
     for t in chapter.size(vec![0.05, 0.3, 0.7, 1.0], vec![0.3]) {
-        let (x_t, _, seen) = bench.look(t, Some(&words.join(" ")))?;
+        let (x_t, _, seen) = bench.look(t, Some(caption))?;
         cells.push(in_colour(&Picture::from_array(x_t.array())[0]));
         let weights = &seen["up.2.0.attention.weights"];
         let [_, heads, n, m] = weights.shape().dims("weights");
@@ -220,7 +225,7 @@ fn attention(bench: &Bench, chapter: &Chapter) -> Result<Picture, Box<dyn Error>
                 (0..heads).map(|head| format!("{:.2}", map(head, i).iter().sum::<f32>() / n as f32)).collect();
             println!("  t = {t:.2} {word:>8}  {}", shares.join("  "));
         }
-        cells.extend((0..heads).map(|head| signed(&map(head, words.len() - 1), [7, 7], 1.0).enlarged(4)));
+        cells.extend((0..heads).map(|head| signed(&map(head, seven), [7, 7], 1.0).enlarged(4)));
     }
     Ok(grid(&cells, Layout { background: 225, ..Layout::new(5) }))
 }

@@ -40,6 +40,10 @@ pub enum Purpose {
     Gaps = 14,
     /// The noise eps of an image that a model is judged by; the index is the image.
     Evaluation = 15,
+    /// The noise on the smaller image that a super-resolution model is shown, in training.
+    Augmentation = 16,
+    /// How much of it there is.
+    AugmentationTime = 17,
 }
 
 // ANCHOR: stream

@@ -171,6 +171,7 @@ fn step(recompute: bool, optimizer: &OptimizerConfig) -> Vec<Array> {
         groups: 4,
         scale_shift: true,
         text: Some(TextConfig { dim: 6 }),
+        low_res: false,
         ..UNetConfig::mnist28()
     };
     let init = Init::new(0, DType::F32);

@@ -12,12 +12,32 @@ pub struct StageConfig {
     pub image: [usize; 3],
     /// The text encoder, if it takes text.
     pub text: Option<TextEncoderConfig>,
+    /// If it is there, the stage makes smaller images larger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub super_resolution: Option<SuperResolutionConfig>,
     /// The network.
     pub unet: UNetConfig,
     /// Schedule, target and weighting of the loss.
     pub diffusion: DiffusionConfig,
     /// How it is sampled unless told otherwise.
     pub sampling: SamplingConfig,
+}
+
+/// A stage that makes images larger. (F1, F2)
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuperResolutionConfig {
+    /// By how much: the smaller images have 1/factor of the height and width.
+    pub factor: usize,
+    /// How much noise is put on the smaller image when it is sampled, unless told otherwise: a time in [0, 1]. In training it is
+    /// any.
+    #[serde(default = "default_aug")]
+    pub aug: f64,
+}
+
+/// Of 0.1 to 0.3, which looked best to the authors of Imagen.
+fn default_aug() -> f64 {
+    0.1
 }
 
 /// Schedule, target and weighting of a diffusion model.
@@ -79,6 +99,22 @@ impl StageConfig {
                 }
             }
         }
+        match self.super_resolution {
+            Some(_) if !self.unet.low_res => {
+                return Err("there is a [super_resolution], but the network is not shown smaller images: add unet.low_res = true".into());
+            }
+            None if self.unet.low_res => return Err("unet.low_res is true, but there is no [super_resolution]".into()),
+            Some(SuperResolutionConfig { factor, aug }) => {
+                let [_, height, width] = self.image;
+                if factor < 2 || height % factor != 0 || width % factor != 0 {
+                    return Err(format!(
+                        "super_resolution.factor must be at least 2 and divide the sides of the images, {height}x{width}; {factor} does not"
+                    ));
+                }
+                check_aug(aug).map_err(|e| format!("super_resolution.{e}"))?;
+            }
+            None => {}
+        }
         let ([channels, height, width], divisor) = (self.image, self.unet.size_divisor());
         let fits = channels == self.unet.image_channels && height % divisor == 0 && width % divisor == 0;
         if !fits || height == 0 || width == 0 {
@@ -88,6 +124,14 @@ impl StageConfig {
             ));
         }
         Ok(())
+    }
+}
+
+/// An error unless `aug` is a time.
+pub(super) fn check_aug(aug: f64) -> Result<(), String> {
+    match (0.0..=1.0).contains(&aug) {
+        true => Ok(()),
+        false => Err(format!("aug must be between 0 and 1, not {aug}")),
     }
 }
 

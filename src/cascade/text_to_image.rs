@@ -1,13 +1,15 @@
 //! From prompts to images.
 
-use super::{SamplingConfig, StageConfig};
+use super::config::check_aug;
+use super::{SamplingConfig, StageConfig, SuperResolutionConfig};
 use crate::array::{DType, Device};
 use crate::autograd::Tensor;
 use crate::diffusion::{
-    ByClassifier, ClassifierFree, Denoiser, DiscreteSchedule, Guided, Images, NoisyClassifier, SampleError, Sampler,
-    Sampling, Schedule, Step,
+    ByClassifier, ClassifierFree, Denoiser, DiscreteSchedule, Guided, Images, LowRes, NoisyClassifier, SampleError,
+    Sampler, Sampling, Schedule, Step,
 };
 use crate::nn::{Init, Parameters, Weights, WeightsError};
+use crate::random::Purpose;
 use crate::text::{TextBatch, TextEncoder, TextError};
 use crate::unet::{Condition, UNet};
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,10 @@ pub struct Request {
     /// What they should not show: guidance leads away from it, where it else leads away from no text at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative: Option<String>,
+    /// How much noise is put on the smaller images that a super-resolution model makes larger; as the model says if it is not
+    /// given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aug: Option<f64>,
     /// Where the model's classifier leads, besides: see [`TextToImage::led_by`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lead: Option<Lead>,
@@ -192,6 +198,7 @@ impl TextToImage {
             prompts,
             count: 1,
             negative: None,
+            aug: None,
             lead: None,
             guidance,
             sampling: method,
@@ -213,6 +220,41 @@ impl TextToImage {
         request: &Request,
         progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor, ModelError> {
+        match self.config.super_resolution {
+            None => self.draw(request, None, progress),
+            Some(_) => Err(ModelError::Config("this model makes images larger, and was given none".into())),
+        }
+    }
+
+    /// Makes images larger: `low` [prompts * count, C, H / factor, W / factor] in [-1, 1] to [prompts * count, C, H, W] on the
+    /// CPU, in the order of [`TextToImage::sample`]. An error unless this is a super-resolution model and `low` fits. (F1, F2)
+    pub fn enlarge(
+        &self,
+        request: &Request,
+        low: &Tensor,
+        progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Tensor, ModelError> {
+        let wrong = |what: String| Err(ModelError::Config(what));
+        let Some(SuperResolutionConfig { factor, aug }) = self.config.super_resolution else {
+            return wrong("this model does not make images larger".into());
+        };
+        let [c, h, w] = self.config.image;
+        let wanted = [request.prompts.len() * request.count, c, h / factor, w / factor];
+        if **low.shape() != wanted {
+            return wrong(format!("this model makes images of {wanted:?} larger, not of {}", low.shape()));
+        }
+        let aug = request.aug.unwrap_or(aug);
+        check_aug(aug).map_err(ModelError::Config)?;
+        self.draw(request, Some((low, aug)), progress)
+    }
+
+    /// The images of a request, from smaller ones with that much noise if there are any.
+    fn draw(
+        &self,
+        request: &Request,
+        low: Option<(&Tensor, f64)>,
+        progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Tensor, ModelError> {
         let leader = request.lead.map(|lead| self.leader(lead)).transpose()?;
         let count = request.count as u64;
         let mut jobs: Vec<(&String, u64)> = Vec::new();
@@ -221,14 +263,23 @@ impl TextToImage {
             jobs.extend((first..first + count).map(|number| (prompt, number)));
         }
         let mut batches = Vec::new();
-        for jobs in jobs.chunks(TextToImage::BATCH) {
+        for (batch, jobs) in jobs.chunks(TextToImage::BATCH).enumerate() {
             let captions: Vec<String> = jobs.iter().map(|(p, _)| (*p).clone()).collect();
             let seeds: Vec<(u64, u64)> = jobs.iter().map(|&(_, i)| (request.seed, i)).collect();
             let negative = request.negative.as_ref().map(|negative| vec![negative.clone(); captions.len()]);
             let null = negative.map_or(Ok(None), |negative| self.encode(&negative))?;
-            let condition = Guided { condition: self.encode(&captions)?, null };
+            let text = self.encode(&captions)?;
             // Without text both are the same network asked the same: once is enough.
-            let weight = if condition.condition.is_some() { request.guidance } else { 1.0 };
+            let weight = if text.is_some() { request.guidance } else { 1.0 };
+            let condition = match low {
+                None => Guided { condition: text, null },
+                Some((low, aug)) => {
+                    let first = batch * TextToImage::BATCH;
+                    let low = self.augmented(&low.slice(0, first..first + jobs.len()), aug, &seeds);
+                    let beside = |text| Some(Condition::with_low_res(text, low.clone()));
+                    Guided { condition: beside(text), null: beside(null) }
+                }
+            };
             let free = ClassifierFree { denoiser: &self.unet, weight };
             batches.push(match leader {
                 None => self.denoise(&free, &condition, request.sampling, &seeds, progress)?,
@@ -261,6 +312,14 @@ impl TextToImage {
 }
 
 impl TextToImage {
+    /// Smaller images as the network is shown them: with the noise of their keys. (F2)
+    fn augmented(&self, low: &Tensor, aug: f64, seeds: &[(u64, u64)]) -> LowRes {
+        let [_, c, h, w] = low.shape().dims("smaller images");
+        let noise = Images { size: [c, h, w], dtype: low.dtype(), seeds }.noise_for(Purpose::Augmentation);
+        let [_, height, width] = self.config.image;
+        LowRes::augmented(low, &noise.to(low.device()), &vec![aug; seeds.len()], &self.schedule, [height, width])
+    }
+
     /// The classifier that is to lead, or why it cannot.
     fn leader(&self, lead: Lead) -> Result<(&(dyn NoisyClassifier + Send + Sync), Lead), ModelError> {
         let wrong = |what: String| Err(ModelError::Config(what));

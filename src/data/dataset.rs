@@ -161,6 +161,37 @@ impl Images {
         indices.iter().map(|&index| usize::from(self.labels[index])).collect()
     }
 
+    /// The same images in a black frame of `pad` x `pad` pixels, if it is given, then shrunk to `resolution` x `resolution`, if that
+    /// is given: every pixel is the mean of a square of them, rounded. An error that says why, if that does not go.
+    pub fn resized(self, pad: Option<usize>, resolution: Option<usize>) -> Result<Images, String> {
+        if pad.is_none() && resolution.is_none() {
+            return Ok(self);
+        }
+        let [h, w] = [self.height, self.width];
+        let side = pad.unwrap_or(h);
+        if side < h.max(w) || side > MOST_PIXELS {
+            return Err(format!("images of {h}x{w} cannot be framed to {side}x{side}"));
+        }
+        let size = resolution.unwrap_or(side);
+        if size == 0 || side % size != 0 {
+            return Err(format!("images of {side}x{side} cannot be shrunk to {size}x{size}: the sides must divide"));
+        }
+        let (top, left, factor) = ((side - h) / 2, (side - w) / 2, side / size);
+        let mut pixels = Vec::with_capacity(self.len() * self.channels * size * size);
+        for channel in self.pixels.chunks_exact((h * w).max(1)) {
+            let at = |y: usize, x: usize| match (y.checked_sub(top), x.checked_sub(left)) {
+                (Some(y), Some(x)) if y < h && x < w => u32::from(channel[y * w + x]),
+                _ => 0,
+            };
+            for (y, x) in (0..size).flat_map(|y| (0..size).map(move |x| (y, x))) {
+                let square = (0..factor * factor).map(|i| at(y * factor + i / factor, x * factor + i % factor));
+                let count = (factor * factor) as u32;
+                pixels.push(((square.sum::<u32>() + count / 2) / count) as u8);
+            }
+        }
+        Ok(Images { pixels, height: size, width: size, ..self })
+    }
+
     fn load(name: DatasetName, folder: &Path, part: &'static str) -> Result<Images, DataError> {
         let images = idx::read(&find(folder, &format!("{part}-images-idx3-ubyte"))?, 3)?;
         let labels = idx::read(&find(folder, &format!("{part}-labels-idx1-ubyte"))?, 1)?.values;
@@ -206,7 +237,15 @@ pub struct Dataset {
     pub test: Images,
 }
 
+/// A side of more pixels is taken for a slip of the hand.
+const MOST_PIXELS: usize = 4096;
+
 impl Dataset {
+    /// Both parts framed and shrunk: see [`Images::resized`].
+    pub fn resized(self, pad: Option<usize>, resolution: Option<usize>) -> Result<Dataset, String> {
+        Ok(Dataset { train: self.train.resized(pad, resolution)?, test: self.test.resized(pad, resolution)? })
+    }
+
     /// Loads a data set from a folder with its four original files (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
     /// `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`), each with .gz or without. Errors: every variant of
     /// [`DataError`].

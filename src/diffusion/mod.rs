@@ -4,6 +4,7 @@
 //! Symbols are the papers': x_0 the image, x_t the noised image, eps the noise, alpha_bar, beta_tilde, mu_tilde, lambda.
 //! Labels such as (B2) name the equations of the book's derivations; the test of (B2) is in `tests/b_posterior.rs`.
 
+pub mod augmentation;
 pub mod forward;
 pub mod gaussian;
 pub mod guidance;
@@ -16,6 +17,7 @@ pub mod target;
 pub mod threshold;
 pub mod weighting;
 
+pub use augmentation::LowRes;
 pub use forward::{Levels, Transition, q_sample};
 pub use guidance::{ByClassifier, ClassifierFree, Denoiser, Guided, NoisyClassifier, classifier_guided};
 pub use loss::{Loss, loss};

@@ -1,6 +1,6 @@
 //! Run configs: TOML files in which every key is known and every size is checked before anything is done.
 
-use crate::cascade::{DiffusionConfig, MOST_PARAMETERS, SamplingConfig, StageConfig};
+use crate::cascade::{DiffusionConfig, MOST_PARAMETERS, SamplingConfig, StageConfig, SuperResolutionConfig};
 use crate::data::{CorpusConfig, DatasetName};
 use crate::eval::ClassifierConfig;
 use crate::files::{self, FileError};
@@ -62,6 +62,9 @@ pub struct DiffusionRun {
     /// share a file; in the run's folder if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embeddings: Option<PathBuf>,
+    /// If it is there, the model makes smaller images larger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub super_resolution: Option<SuperResolutionConfig>,
     /// The network.
     pub unet: UNetConfig,
     /// Schedule, target and weighting of the loss.
@@ -138,6 +141,12 @@ pub struct DataConfig {
     /// Where its files are; the folder that comes with the project if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
+    /// Images are framed with black to this height and width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad: Option<usize>,
+    /// Then they are shrunk to this height and width, a divisor of the former.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<usize>,
 }
 
 /// Length and intervals of a run, in steps.
@@ -342,6 +351,7 @@ impl DiffusionRun {
         StageConfig {
             image,
             text: self.text.clone(),
+            super_resolution: self.super_resolution,
             unet: self.unet.clone(),
             diffusion: self.diffusion,
             sampling: self.sampling,
@@ -350,7 +360,7 @@ impl DiffusionRun {
 
     fn validate(&self) -> Result<(), String> {
         // The size of the images is known once the data is loaded; any that fits will do here.
-        let side = self.unet.size_divisor();
+        let side = self.unet.size_divisor() * self.super_resolution.map_or(1, |s| s.factor.max(1));
         self.stage([self.unet.image_channels, side, side]).validate()
     }
 }

@@ -58,5 +58,6 @@ impl TrainingData {
 fn images(config: &DataConfig) -> Result<TrainingData, TrainError> {
     let folder = config.folder.clone().unwrap_or_else(|| config.name.default_folder());
     let data = Dataset::load(config.name, &folder).map_err(|e| TrainError::Setup(e.to_string()))?;
+    let data = data.resized(config.pad, config.resolution).map_err(|e| TrainError::Setup(format!("data: {e}")))?;
     Ok(TrainingData::Images(Arc::new(data)))
 }

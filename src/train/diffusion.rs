@@ -3,14 +3,15 @@
 use super::{DiffusionRun, RunConfig, RunFolder, Task, TrainError};
 use crate::array::{Array, Device};
 use crate::autograd::Tensor;
-use crate::cascade::{ModelError, Request, TextToImage, condition};
+use crate::cascade::{ModelError, Request, SuperResolutionConfig, TextToImage, condition};
 use crate::data::{Batches, Captions, Dataset, Split};
-use crate::diffusion::{Denoiser, Levels, SampleError, Step, loss, q_sample};
+use crate::diffusion::{Denoiser, Levels, LowRes, SampleError, Step, loss, q_sample};
 use crate::files;
 use crate::nn::Parameters;
 use crate::picture::{Layout, Picture, Text, grid};
 use crate::random::{Purpose, normal, stream};
 use crate::text::EmbeddingCache;
+use crate::unet::Condition;
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -54,6 +55,36 @@ impl DiffusionTask {
     #[track_caller]
     pub fn on(self, device: Device) -> DiffusionTask {
         DiffusionTask { model: self.model.on(device), ..self }
+    }
+}
+
+impl DiffusionTask {
+    /// The first `count` test images of every class, [classes * count, C, H, W], class by class.
+    fn real(&self, count: usize) -> Result<Tensor, TrainError> {
+        let images = &self.data.test;
+        let mut chosen = Vec::new();
+        for (class, name) in images.class_names.iter().enumerate() {
+            let of_class = (0..images.len()).filter(|&i| usize::from(images.labels[i]) == class).take(count);
+            chosen.extend(of_class);
+            if chosen.len() != (class + 1) * count {
+                return Err(TrainError::Setup(format!("there are less than {count} test images of {name:?}")));
+            }
+        }
+        let shape = [chosen.len(), images.channels, images.height, images.width];
+        Ok(Tensor::constant(Array::from_vec(shape, images.batch_f32(&chosen))))
+    }
+
+    /// What a super-resolution model is shown of x_0 [B, C, H, W] in training: the same images, smaller, with any amount of
+    /// noise. (F2)
+    fn smaller(&self, x0: &Tensor, factor: usize, step: u64) -> LowRes {
+        let seed = self.config.seed;
+        let low = x0.avg_pool2d(factor);
+        let [b, c, h, w] = low.shape().dims("smaller images");
+        let of_each = (0..b as u64).flat_map(|i| normal(seed, Purpose::Augmentation, step, i, c * h * w));
+        let eps = low.constant_like([b, c, h, w], &of_each.collect::<Vec<_>>());
+        let aug = |i: u64| stream(seed, Purpose::AugmentationTime, step, i).random::<f64>();
+        let aug: Vec<f64> = (0..b as u64).map(aug).collect();
+        LowRes::augmented(&low, &eps, &aug, self.model.schedule(), [factor * h, factor * w])
     }
 }
 
@@ -110,6 +141,12 @@ impl Task for DiffusionTask {
             None => self.model.encode(&captions),
         };
         let condition = condition.map_err(|e| TrainError::Setup(e.to_string()))?.map(|c| c.with_dropped(keep));
+        let condition = match self.config.super_resolution {
+            Some(SuperResolutionConfig { factor, .. }) => {
+                Some(Condition::with_low_res(condition, self.smaller(&x0, factor, step)))
+            }
+            None => condition,
+        };
         let prediction = self.model.unet().forward(&x_t, &t, condition.as_ref());
         let settings = &self.config.diffusion;
         Ok(loss(&prediction, &x0, &eps, &t, schedule, settings.target, settings.weighting).mean)
@@ -129,20 +166,36 @@ impl Task for DiffusionTask {
         ])
     }
 
-    /// A grid of the model's samples, one row a class, from the same noise every time.
+    /// A grid of the model's samples, one row a class, from the same noise every time. A super-resolution model is shown the
+    /// first test images of each class, smaller, and every sample stands between what it was made from and what it should be.
     fn preview(&self, stop: &AtomicBool) -> Result<Option<(Picture, Text)>, TrainError> {
         let classes = self.data.train.class_names.len();
         let prompts: Vec<String> = (0..classes).map(|class| self.captions.caption(Split::Training, class, 0)).collect();
         let request = Request { count: PREVIEW_COLUMNS, seed: self.config.seed, ..self.model.request(prompts.clone()) };
         let mut go_on =
             |_: Step<'_>| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let images = match self.model.sample(&request, &mut go_on) {
+        let real = self.config.super_resolution.map(|s| self.real(PREVIEW_COLUMNS).map(|real| (real, s.factor)));
+        let real = real.transpose()?;
+        let drawn = match &real {
+            None => self.model.sample(&request, &mut go_on),
+            Some((real, factor)) => self.model.enlarge(&request, &real.avg_pool2d(*factor), &mut go_on),
+        };
+        let images = match drawn {
             Ok(images) => images,
             Err(ModelError::Sample(SampleError::Cancelled { .. })) => return Ok(None),
             Err(ModelError::Sample(SampleError::Device(error))) => return Err(error.into()),
             Err(error) => return Err(TrainError::Setup(error.to_string())),
         };
-        let picture = grid(&Picture::from_array(images.array()), Layout { enlarge: 2, ..Layout::new(PREVIEW_COLUMNS) });
+        let mut pictures = Picture::from_array(images.array());
+        let mut columns = PREVIEW_COLUMNS;
+        if let Some((real, factor)) = &real {
+            let small = Picture::from_array(real.avg_pool2d(*factor).array());
+            let triples = small.into_iter().zip(pictures).zip(Picture::from_array(real.array()));
+            pictures =
+                triples.flat_map(|((small, drawn), real)| [small.enlarged(*factor), drawn, real]).collect::<Vec<_>>();
+            columns *= 3;
+        }
+        let picture = grid(&pictures, Layout { enlarge: 2, ..Layout::new(columns) });
         Ok(Some((picture, Text::from([("prompts".to_string(), prompts.join("; "))]))))
     }
 }

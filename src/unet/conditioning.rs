@@ -3,11 +3,19 @@
 use super::TextConfig;
 use crate::array::Array;
 use crate::autograd::Tensor;
+use crate::diffusion::LowRes;
 use crate::nn::{Fill, Init, LayerNorm, Linear, Param};
+
+/// What a batch of images is to show: texts, some of them dropped, or smaller images of the same, or both.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    texts: Option<Texts>,
+    low_res: Option<LowRes>,
+}
 
 /// Texts for a batch of images, some of them dropped.
 #[derive(Clone, Debug)]
-pub struct Condition {
+struct Texts {
     tokens: Array,
     mask: Array,
     keep: Vec<bool>,
@@ -22,25 +30,54 @@ impl Condition {
         assert_eq!(**mask.shape(), [b, n], "condition: mask does not fit tokens {}", tokens.shape());
         let rows = mask.to_f64();
         assert!(n > 0 && rows.chunks(n).all(|row| row.contains(&1.0)), "condition: every text needs a token");
-        Condition { tokens: without_padding(&tokens, &rows), mask, keep: vec![true; b] }
+        let texts = Texts { tokens: without_padding(&tokens, &rows), mask, keep: vec![true; b] };
+        Condition { texts: Some(texts), low_res: None }
+    }
+
+    /// Smaller images, and no text. (F1)
+    pub fn low_res(low_res: LowRes) -> Condition {
+        Condition { texts: None, low_res: Some(low_res) }
+    }
+
+    /// The texts of `texts`, if there is one, with smaller images. Panics unless there are as many.
+    #[track_caller]
+    pub fn with_low_res(texts: Option<Condition>, low_res: LowRes) -> Condition {
+        let texts = texts.and_then(|condition| condition.texts);
+        let fits = texts.as_ref().is_none_or(|texts| texts.keep.len() == low_res.aug.len());
+        assert!(fits, "condition: as many texts as smaller images are needed");
+        Condition { texts, low_res: Some(low_res) }
     }
 
     /// The same with the text of image i replaced by the null text where `keep[i]` is false: how a model learns to do
     /// without (classifier-free guidance, E2). Panics unless there is one entry an image.
     #[track_caller]
     pub fn with_dropped(self, keep: Vec<bool>) -> Condition {
-        assert_eq!(keep.len(), self.keep.len(), "condition: one entry an image is needed");
-        Condition { keep, ..self }
+        assert_eq!(keep.len(), self.len(), "condition: one entry an image is needed");
+        Condition { texts: self.texts.map(|texts| Texts { keep, ..texts }), ..self }
     }
 
     /// How many images it is for.
     pub fn len(&self) -> usize {
-        self.keep.len()
+        match (&self.texts, &self.low_res) {
+            (Some(texts), _) => texts.keep.len(),
+            (None, Some(low_res)) => low_res.aug.len(),
+            (None, None) => 0,
+        }
     }
 
     /// Whether it is for no image at all.
     pub fn is_empty(&self) -> bool {
-        self.keep.is_empty()
+        self.len() == 0
+    }
+
+    /// Whether there are texts.
+    pub(super) fn has_texts(&self) -> bool {
+        self.texts.is_some()
+    }
+
+    /// The smaller images, if there are any.
+    pub(super) fn smaller(&self) -> Option<&LowRes> {
+        self.low_res.as_ref()
     }
 }
 
@@ -81,12 +118,12 @@ impl TextInput {
     #[track_caller]
     pub(super) fn forward(&self, condition: Option<&Condition>, b: usize) -> (Tensor, Tensor, Tensor) {
         let null = self.null.tensor();
-        let (tokens, mask) = match condition {
+        let (tokens, mask) = match condition.and_then(|condition| condition.texts.as_ref()) {
             None => {
                 let tokens = null.reshape([1, 1, self.dim]).broadcast_to([b, 1, self.dim]);
                 (tokens, null.constant_like([b, 1], &vec![1.0; b]))
             }
-            Some(condition) => self.replace_dropped(condition, b),
+            Some(texts) => self.replace_dropped(texts, b),
         };
         // ANCHOR: pooled_text
         let n = tokens.shape()[1];
@@ -100,18 +137,18 @@ impl TextInput {
     /// Tokens and mask with a dropped text as the null token alone: the same as without a condition, however much
     /// padding the batch has.
     #[track_caller]
-    fn replace_dropped(&self, condition: &Condition, b: usize) -> (Tensor, Tensor) {
-        assert_eq!(condition.len(), b, "unet: {b} images need as many texts");
-        let [_, n, d] = condition.tokens.shape().dims("condition tokens");
+    fn replace_dropped(&self, texts: &Texts, b: usize) -> (Tensor, Tensor) {
+        assert_eq!(texts.keep.len(), b, "unet: {b} images need as many texts");
+        let [_, n, d] = texts.tokens.shape().dims("condition tokens");
         assert_eq!(d, self.dim, "unet: the text has {d} features a token, the network was made for {}", self.dim);
         let null = self.null.tensor();
-        let kept: Vec<f64> = condition.keep.iter().map(|&k| f64::from(u8::from(k))).collect();
-        let mut mask = condition.mask.to_f64();
-        for (row, _) in mask.chunks_mut(n).zip(&condition.keep).filter(|(_, keep)| !**keep) {
+        let kept: Vec<f64> = texts.keep.iter().map(|&k| f64::from(u8::from(k))).collect();
+        let mut mask = texts.mask.to_f64();
+        for (row, _) in mask.chunks_mut(n).zip(&texts.keep).filter(|(_, keep)| !**keep) {
             row.fill(0.0);
             row[0] = 1.0;
         }
-        let tokens = self.norm.forward(&Tensor::constant(condition.tokens.cast(null.dtype()).to(null.device())));
+        let tokens = self.norm.forward(&Tensor::constant(texts.tokens.cast(null.dtype()).to(null.device())));
         let kept = null.constant_like([b, 1, 1], &kept);
         let tokens = &(&tokens * &kept) + &(&null * &kept.affine(-1.0, 1.0));
         (tokens, null.constant_like([b, n], &mask))

@@ -26,6 +26,9 @@ pub struct UNetConfig {
     /// The text the images are conditioned on, if any.
     #[serde(default)]
     pub text: Option<TextConfig>,
+    /// Whether the network is shown a smaller image, resized to the size of its own, which it makes larger. (F1)
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub low_res: bool,
 }
 
 /// How a U-Net takes a text.
@@ -72,6 +75,7 @@ impl UNetConfig {
             groups: 8,
             scale_shift: false,
             text: None,
+            low_res: false,
         }
     }
 
@@ -84,6 +88,11 @@ impl UNetConfig {
             attention: vec![false, true, false, false],
             ..UNetConfig::mnist28()
         }
+    }
+
+    /// Channels of what goes in: the noised image, and beside it the smaller one if there is one.
+    pub fn input_channels(&self) -> usize {
+        if self.low_res { 2 * self.image_channels } else { self.image_channels }
     }
 
     /// Features of the time embedding: four times the base channels.

@@ -12,7 +12,7 @@ pub use config::{ConfigError, TextConfig, UNetConfig};
 
 use crate::array::Device;
 use crate::autograd::{Tensor, checkpoint, concat};
-use crate::diffusion::Denoiser;
+use crate::diffusion::{Denoiser, LowRes};
 use crate::nn::{Attention, Conv2d, GroupNorm, Init, TimeEmbedding};
 use blocks::{ResBlock, Upsample};
 use conditioning::TextInput;
@@ -23,6 +23,8 @@ pub struct UNet {
     config: UNetConfig,
     time: TimeEmbedding,
     text: Option<TextInput>,
+    /// How noisy the smaller image is, if the network is shown one.
+    aug: Option<TimeEmbedding>,
     conv_in: Conv2d,
     down: Vec<(String, Step)>,
     middle: (ResBlock, Attention, ResBlock),
@@ -118,7 +120,10 @@ impl UNet {
         Ok(UNet {
             time: TimeEmbedding::new(&init.scope("time"), config.base_channels, config.time_dim()),
             text: config.text.as_ref().map(|t| TextInput::new(&init.scope("text"), t, config.time_dim())),
-            conv_in: Conv2d::same3x3(&init.scope("conv_in"), config.image_channels, config.base_channels),
+            aug: config
+                .low_res
+                .then(|| TimeEmbedding::new(&init.scope("aug"), config.base_channels, config.time_dim())),
+            conv_in: Conv2d::same3x3(&init.scope("conv_in"), config.input_channels(), config.base_channels),
             down,
             middle,
             up,
@@ -143,8 +148,9 @@ impl UNet {
 
     /// The prediction [B, C, H, W] for noised images x [B, C, H, W] at times t (one an image, in [0, 1]).
     ///
-    /// `condition` is what the images show; without one the prediction is unconditional. Panics if the shapes do not
-    /// fit, if H or W cannot be halved often enough, or if there is a condition and the network was made without text.
+    /// `condition` is what the images show; without a text the prediction is unconditional. Panics if the shapes do not
+    /// fit, if H or W cannot be halved often enough, if there is a text and the network was made without, or if there is a
+    /// smaller image and the network makes none larger, or there is none and it does.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, t: &[f64], condition: Option<&Condition>) -> Tensor {
         self.run(x, t, condition, self.recompute, None)
@@ -183,7 +189,8 @@ impl UNet {
         let fold = self.config.size_divisor();
         assert!(height % fold == 0 && width % fold == 0, "unet: {} must have sides divisible by {fold}", x.shape());
         assert_eq!(t.len(), b, "unet: {} images need as many times", b);
-        assert!(condition.is_none() || self.text.is_some(), "unet: this network was made without text");
+        let has_text = condition.is_some_and(Condition::has_texts);
+        assert!(!has_text || self.text.is_some(), "unet: this network was made without text");
 
         // ANCHOR: unet_told
         let mut embedding = self.time.forward(t, x);
@@ -195,12 +202,13 @@ impl UNet {
             tokens = Some((sequence, bias));
         }
         let text = tokens.as_ref().map(|(tokens, bias)| (tokens, bias));
-        let embedding = embedding.silu();
+        let (x, aug) = self.beside_low_res(x, condition.and_then(Condition::smaller));
+        let embedding = aug.map_or(embedding.clone(), |aug| &embedding + &aug).silu();
         // ANCHOR_END: unet_told
         let told = Told { embedding: &embedding, text, recompute, watched };
 
         // ANCHOR: unet_forward
-        let mut h = self.conv_in.forward(x);
+        let mut h = self.conv_in.forward(&x);
         watch("conv_in", &h);
         let mut skips = vec![h.clone()];
         for (name, step) in &self.down {
@@ -219,6 +227,25 @@ impl UNet {
         self.conv_out.forward(&self.norm_out.forward_silu(&h))
         // ANCHOR_END: unet_forward
     }
+}
+
+impl UNet {
+    // ANCHOR: beside_low_res
+    /// x [B, C, H, W] with the smaller images as further channels, and what the blocks are told of the noise on them. (F1)
+    #[track_caller]
+    fn beside_low_res(&self, x: &Tensor, low_res: Option<&LowRes>) -> (Tensor, Option<Tensor>) {
+        match (&self.aug, low_res) {
+            (None, None) => (x.clone(), None),
+            (Some(aug), Some(low_res)) => {
+                let images = low_res.images.to(x.device());
+                assert_eq!(images.shape(), x.shape(), "unet: the smaller images must have been resized");
+                (concat(&[x, &images], 1), Some(aug.forward(&low_res.aug, x)))
+            }
+            (None, Some(_)) => panic!("unet: this network was not made to make images larger"),
+            (Some(_), None) => panic!("unet: this network makes an image larger, and was given none"),
+        }
+    }
+    // ANCHOR_END: beside_low_res
 }
 
 impl Step {

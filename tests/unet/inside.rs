@@ -100,10 +100,10 @@ fn the_parameters_can_be_counted_by_hand() {
     let block = 2 * 24 + (9 * 24 * 48 + 48) + (96 * 96 + 96) + 2 * 48 + (9 * 48 * 48 + 48) + (24 * 48 + 48);
     assert_eq!(count(bundled, "down.1.0."), block);
     assert_eq!(block, 41_856);
-    // Over 72 channels, with a text of 64 features: norm, queries keys and values, those of the text, output.
-    let attention = 2 * 72 + (72 * 216 + 216) + (64 * 144 + 144) + (72 * 72 + 72);
+    // Over 72 channels, with a text of 128 features: norm, queries keys and values, those of the text, output.
+    let attention = 2 * 72 + (72 * 216 + 216) + (128 * 144 + 144) + (72 * 72 + 72);
     assert_eq!(count(bundled, "middle.attention."), attention);
-    assert_eq!(attention, 30_528);
+    assert_eq!(attention, 39_744);
     for (config, parameters) in [
         (model.config().unet.clone(), bundled.clone()),
         (UNetConfig::mnist28(), fresh(UNetConfig::mnist28(), DType::F32).1),
@@ -111,7 +111,7 @@ fn the_parameters_can_be_counted_by_hand() {
     ] {
         assert_eq!(parameters.count(), by_hand(&config));
     }
-    assert_eq!((by_hand(&model.config().unet), by_hand(&UNetConfig::mnist28())), (1_126_321, 1_623_169));
+    assert_eq!((by_hand(&model.config().unet), by_hand(&UNetConfig::mnist28())), (1_169_521, 1_623_169));
 }
 // ANCHOR_END: the_parameters_can_be_counted_by_hand
 
@@ -132,7 +132,8 @@ fn by_hand(config: &UNetConfig) -> usize {
     };
     let widths: Vec<usize> = config.channel_multipliers.iter().map(|m| m * base).collect();
     let (first, last) = (widths[0], widths[widths.len() - 1]);
-    let mut total = linear(base, time) + linear(time, time) + conv3x3(config.image_channels, base);
+    let mut total = linear(base, time) + linear(time, time) + conv3x3(config.input_channels(), base);
+    total += if config.low_res { linear(base, time) + linear(time, time) } else { 0 };
     total += config.text.as_ref().map_or(0, |text| 3 * text.dim + linear(text.dim, time) + linear(time, time));
     let (mut c, mut skips) = (base, vec![base]);
     for (level, &width) in widths.iter().enumerate() {
@@ -198,8 +199,8 @@ fn the_cost_of_a_prediction() {
     let cost = |prefix| cost(model.unet(), model.parameters(), condition.as_ref(), prefix);
     // 14x14 pixels: a convolution 24 to 48, one 48 to 48, the shortcut; and the embedding, once.
     assert_eq!(cost("down.1.0."), 2 * (14 * 14 * (9 * 24 * 48 + 9 * 48 * 48 + 24 * 48) + 96 * 96));
-    // 7x7 pixels of 72 channels: queries, keys, values and output; keys and values of three words; 49 x 52 scores.
-    assert_eq!(cost("middle.attention."), 2 * (49 * 72 * (216 + 72) + 3 * 64 * 144 + 2 * 49 * 52 * 72));
+    // 7x7 pixels of 72 channels: queries, keys, values and output; keys and values of three words and the end; 49 x 53 scores.
+    assert_eq!(cost("middle.attention."), 2 * (49 * 72 * (216 + 72) + 4 * 128 * 144 + 2 * 49 * 53 * 72));
     let (net, parameters) = fresh(UNetConfig::mnist28(), DType::F32);
     let millions = [cost(""), self::cost(&net, &parameters, None, "")].map(|flop| (flop as f64 / 1e6).round());
     assert_eq!(millions, [264.0, 554.0]);
@@ -208,7 +209,7 @@ fn the_cost_of_a_prediction() {
 /// Of the layers whose names begin with `prefix`; norms, activations and sums left out.
 fn cost(net: &UNet, parameters: &Parameters, condition: Option<&Condition>, prefix: &str) -> usize {
     let seen = watched(net, &Tensor::constant(super::random(1, [1, 1, 28, 28], DType::F32)), &[0.5], condition);
-    let words = if condition.is_some() { 3 } else { 0 };
+    let tokens = if condition.is_some() { 4 } else { 0 };
     let pixels = |name: &str| match seen.iter().find(|(layer, _)| name.starts_with(layer.as_str())) {
         Some((_, h)) => h.shape()[2] * h.shape()[3],
         None => 28 * 28, // conv_out
@@ -217,7 +218,7 @@ fn cost(net: &UNet, parameters: &Parameters, condition: Option<&Condition>, pref
     for p in parameters.iter().filter(|p| p.name().starts_with(prefix) && p.shape().len() > 1) {
         let uses = match (p.shape().len(), p.name().contains("text_kv")) {
             (4, _) => pixels(p.name()),
-            (_, true) => words,
+            (_, true) => tokens,
             _ => 1,
         };
         multiplications += p.shape().numel() * uses;

@@ -29,6 +29,7 @@ fn tiny() -> UNetConfig {
         groups: 4,
         scale_shift: false,
         text: Some(TextConfig { dim: TEXT_DIM }),
+        low_res: false,
     }
 }
 

@@ -63,6 +63,7 @@ fn model() -> TextToImage {
     let config = StageConfig {
         image: [1, 8, 8],
         text: Some(TextEncoderConfig::HashedWords { dim: super::TEXT_DIM, seed: 0, max_words: 32 }),
+        super_resolution: None,
         unet: tiny(),
         diffusion: DiffusionConfig {
             schedule: ScheduleConfig::Cosine,

@@ -149,6 +149,11 @@ impl Images<'_> {
         self.normal(Purpose::Sampler, step as u64)
     }
 
+    /// N(0, I) that is drawn once an image, for a purpose of its own, [B, C, H, W].
+    pub fn noise_for(&self, purpose: Purpose) -> Tensor {
+        self.normal(purpose, 0)
+    }
+
     fn normal(&self, purpose: Purpose, step: u64) -> Tensor {
         let [c, h, w] = self.size;
         let of_image = |&(seed, index): &(u64, u64)| random::normal(seed, purpose, step, index, c * h * w);
