@@ -216,6 +216,23 @@ pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// What is wrong with a TOML file, as the parser says it, on one line, with the nearest known key if one is unknown.
+pub fn toml_mistake(error: &toml::de::Error) -> String {
+    let message = error.message();
+    let whole = error.to_string();
+    let place = whole.lines().next().and_then(|l| l.strip_prefix("TOML parse error at ")).map(|p| format!("{p}: "));
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let suggestion = match (message.starts_with("unknown"), quoted.next()) {
+        (true, Some(unknown)) => quoted
+            .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
+            .min()
+            .filter(|(distance, known)| *distance <= known.len().max(3) / 2 + 1)
+            .map(|(_, known)| format!("; did you mean `{known}`?")),
+        _ => None,
+    };
+    format!("{}{}{}", place.unwrap_or_default(), message.replace('\n', " "), suggestion.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

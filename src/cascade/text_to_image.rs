@@ -268,9 +268,10 @@ impl TextToImage {
             let seeds: Vec<(u64, u64)> = jobs.iter().map(|&(_, i)| (request.seed, i)).collect();
             let negative = request.negative.as_ref().map(|negative| vec![negative.clone(); captions.len()]);
             let null = negative.map_or(Ok(None), |negative| self.encode(&negative))?;
-            let text = self.encode(&captions)?;
+            // Nobody asks with words that have no weight.
+            let text = if request.guidance == 0.0 { None } else { self.encode(&captions)? };
             // Without text both are the same network asked the same: once is enough.
-            let weight = if text.is_some() { request.guidance } else { 1.0 };
+            let weight = if text.is_some() || null.is_some() { request.guidance } else { 1.0 };
             let condition = match low {
                 None => Guided { condition: text, null },
                 Some((low, aug)) => {

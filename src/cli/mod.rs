@@ -4,6 +4,7 @@
 //! Ctrl-C.
 
 mod bench;
+mod cascade;
 mod eval;
 mod info;
 #[cfg(test)]
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Draw images from sentences.
     Sample(sample::SampleArgs),
+    /// Make an image larger.
+    Upscale(cascade::UpscaleArgs),
     /// Train a model from a config.
     Train(train::TrainArgs),
     /// Measure how well a model draws what it is asked for.
@@ -100,6 +103,7 @@ fn fail<T>(message: impl Display) -> Result<T> {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Sample(args) => sample::run(&args),
+        Command::Upscale(args) => cascade::upscale(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Text(args) => text::run(&args),

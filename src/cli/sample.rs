@@ -1,7 +1,7 @@
 //! `imagen sample`
 
 use super::model::{self, Judge};
-use super::{Common, Failure, Result, fail, note, print};
+use super::{Common, Failure, Result, cascade, fail, note, print};
 use clap::{Args, ValueEnum};
 use imagen::array::Device;
 use imagen::autograd::Tensor;
@@ -23,7 +23,7 @@ use std::time::Instant;
 pub struct SampleArgs {
     /// What to draw, such as "a handwritten seven"
     #[arg(required_unless_present = "from")]
-    prompts: Vec<String>,
+    pub(super) prompts: Vec<String>,
     /// Images a prompt [default: 16 for one prompt, 8 for several]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES as i64))]
     count: Option<u32>,
@@ -53,7 +53,7 @@ pub struct SampleArgs {
     threshold: Option<ThresholdName>,
     /// Chooses the noise that the images grow from [default: 0]
     #[arg(long)]
-    seed: Option<u64>,
+    pub(super) seed: Option<u64>,
     /// A PNG file, or a folder for one file an image [default: a new PNG named after the prompt]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
@@ -66,14 +66,20 @@ pub struct SampleArgs {
     /// A bundled model, a .safetensors file or the folder of a run
     #[arg(long, default_value = "mnist")]
     model: String,
+    /// A cascade of models in place of --model: each makes the images of the one before it larger
+    #[arg(long, value_name = "TOML", conflicts_with_all = ["model", "strip", "classifier", "half"])]
+    cascade: Option<PathBuf>,
+    /// Show the images of every stage of the cascade side by side, a row an image
+    #[arg(long, requires = "cascade")]
+    pub(super) stages: bool,
     /// Repeat the settings an image was drawn with
     #[arg(long, value_name = "PNG", conflicts_with = "prompts")]
-    from: Option<PathBuf>,
+    pub(super) from: Option<PathBuf>,
     /// On a GPU that computes with f16, keep the weights in 16 bits a number; elsewhere it changes nothing
     #[arg(long)]
     half: bool,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// The samplers, with their usual numbers.
@@ -129,13 +135,16 @@ const OTHER_FORMATS: [&str; 7] = ["jpg", "jpeg", "gif", "webp", "bmp", "tif", "s
 const FRAMES: usize = 12;
 
 /// Where the images go: whole into one file, or one by one into a folder.
-enum Target {
+pub(super) enum Target {
     File(PathBuf),
     Folder(PathBuf),
 }
 
 pub fn run(args: &SampleArgs) -> Result {
     let device = args.common.prepare()?;
+    if let Some(file) = &args.cascade {
+        return cascade::sample(file, args, device);
+    }
     let found = model::find(&args.model)?;
     let model = found.text_to_image()?.on(device);
     let model = if args.half { model.halved() } else { model };
@@ -205,6 +214,13 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
                 .map_err(|e| Failure(format!("{}: its settings cannot be understood: {e}", path.display())))?
         }
     };
+    apply(args, &mut request)?;
+    check(&request, model)?;
+    Ok(request)
+}
+
+/// The flags, on top of a request.
+pub(super) fn apply(args: &SampleArgs, request: &mut Request) -> Result<()> {
     if let Some(count) = args.count {
         request.count = count as usize;
     }
@@ -232,6 +248,11 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
     if !request.guidance.is_finite() {
         return fail(format!("--guidance must be a number, not {}", request.guidance));
     }
+    Ok(())
+}
+
+/// An error if the request cannot be meant, and notes on what will have no effect.
+pub(super) fn check(request: &Request, model: &TextToImage) -> Result<()> {
     if request.negative.is_some() && (request.guidance == 1.0 || model.encoder().is_none()) {
         let why = if request.guidance == 1.0 { "the guidance is 1, which is none" } else { "this model takes no text" };
         note(format!("note: the negative prompt has no effect: {why}"));
@@ -249,7 +270,7 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
         let (read, left_out) = (embedding.n, embedding.left_out);
         note(format!("note: only the first {read} tokens of {prompt:?} are read; {left_out} are left out"));
     }
-    Ok(request)
+    Ok(())
 }
 
 /// The model, led by the classifier that the flags name.
@@ -272,7 +293,7 @@ fn led(args: &SampleArgs, model: TextToImage, device: Device, request: &mut Requ
 }
 
 /// Where to write, checked before anything is drawn.
-fn target(args: &SampleArgs, request: &Request) -> Result<Target> {
+pub(super) fn target(args: &SampleArgs, request: &Request) -> Result<Target> {
     let is_png = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     let exists =
         |p: &Path| Failure(format!("{} exists; choose another name, or add --force to replace it", p.display()));
@@ -329,7 +350,7 @@ fn slug(prompt: &str) -> String {
 }
 
 /// One file an image: row, prompt, number.
-fn file_names(folder: &Path, request: &Request) -> Vec<PathBuf> {
+pub(super) fn file_names(folder: &Path, request: &Request) -> Vec<PathBuf> {
     let mut names = Vec::new();
     for (row, prompt) in request.prompts.iter().enumerate() {
         for i in 0..request.count {
@@ -360,7 +381,7 @@ fn texts(request: &Request, origin: &str, digest: &str) -> Text {
 }
 
 /// All images: a square for one prompt, a row for each of several.
-fn sheet(pictures: &[Picture], request: &Request) -> Picture {
+pub(super) fn sheet(pictures: &[Picture], request: &Request) -> Picture {
     let columns = match request.prompts.len() {
         1 => (request.count as f64).sqrt().ceil() as usize,
         _ => request.count,
@@ -396,14 +417,14 @@ fn filmstrip(films: &[(Vec<Picture>, Vec<Picture>)], request: &Request) -> Pictu
 }
 
 /// A small picture in the terminal, if there is one.
-fn preview(picture: &Picture, args: &SampleArgs) {
+pub(super) fn preview(picture: &Picture, args: &SampleArgs) {
     if terminal::supported() && !args.common.json && !args.common.quiet {
         let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(80).min(100);
         print(terminal::preview(picture, columns, terminal::Colours::of_terminal()));
     }
 }
 
-fn progress_bar(quiet: bool, length: usize) -> ProgressBar {
+pub(super) fn progress_bar(quiet: bool, length: usize) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -3,7 +3,7 @@
 use crate::cascade::{DiffusionConfig, MOST_PARAMETERS, SamplingConfig, StageConfig, SuperResolutionConfig};
 use crate::data::{CorpusConfig, DatasetName};
 use crate::eval::ClassifierConfig;
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, toml_mistake};
 use crate::optim::{LearningRate, OptimizerConfig};
 use crate::text::TextEncoderConfig;
 use crate::text::t5::{Corruption, T5Config};
@@ -194,7 +194,7 @@ impl RunConfig {
         let text = files::read_text(path)?;
         let invalid = |problem: String| ConfigFileError::Invalid { path: path.to_path_buf(), problem };
         // Parsed once for the task alone, then as a whole: the second pass reports errors with line and column.
-        let mut table: toml::Table = text.parse().map_err(|e| invalid(describe(&e)))?;
+        let mut table: toml::Table = text.parse().map_err(|e| invalid(toml_mistake(&e)))?;
         let config = RunConfig::parse(&table, Some(&text)).map_err(invalid)?;
         if overrides.is_empty() {
             return Ok(config);
@@ -429,12 +429,12 @@ fn section<T: DeserializeOwned>(table: &toml::Table, text: Option<&str>) -> Resu
                 if top && is_task(line) { "\n".to_string() } else { format!("{line}\n") }
             };
             let without_task: String = text.lines().map(&mut keep).collect();
-            toml::from_str(&without_task).map_err(|e| describe(&e))
+            toml::from_str(&without_task).map_err(|e| toml_mistake(&e))
         }
         None => {
             let mut table = table.clone();
             table.remove("task");
-            toml::Value::Table(table).try_into().map_err(|e| describe(&e))
+            toml::Value::Table(table).try_into().map_err(|e| toml_mistake(&e))
         }
     }
 }
@@ -451,23 +451,6 @@ fn unread(path: &str, given: &toml::Table, read: &toml::Table) -> Option<String>
         (toml::Value::Table(given), Some(toml::Value::Table(read))) => unread(&format!("{path}{key}."), given, read),
         _ => None,
     })
-}
-
-/// The parser's message on one line, with the nearest known key if one is unknown.
-fn describe(error: &toml::de::Error) -> String {
-    let message = error.message();
-    let whole = error.to_string();
-    let place = whole.lines().next().and_then(|l| l.strip_prefix("TOML parse error at ")).map(|p| format!("{p}: "));
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let suggestion = match (message.starts_with("unknown"), quoted.next()) {
-        (true, Some(unknown)) => quoted
-            .map(|known| (strsim::damerau_levenshtein(unknown, known), known))
-            .min()
-            .filter(|(distance, known)| *distance <= known.len().max(3) / 2 + 1)
-            .map(|(_, known)| format!("; did you mean `{known}`?")),
-        _ => None,
-    };
-    format!("{}{}{}", place.unwrap_or_default(), message.replace('\n', " "), suggestion.unwrap_or_default())
 }
 
 /// Sets one value of a table from "a.b.c=value"; the value is TOML, or a bare word.

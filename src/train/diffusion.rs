@@ -59,15 +59,16 @@ impl DiffusionTask {
 }
 
 impl DiffusionTask {
-    /// The first `count` test images of every class, [classes * count, C, H, W], class by class.
+    /// The first `count` test images of every class, [classes * count, C, H, W], class by class; again from the first if there are
+    /// fewer.
     fn real(&self, count: usize) -> Result<Tensor, TrainError> {
         let images = &self.data.test;
         let mut chosen = Vec::new();
         for (class, name) in images.class_names.iter().enumerate() {
-            let of_class = (0..images.len()).filter(|&i| usize::from(images.labels[i]) == class).take(count);
-            chosen.extend(of_class);
+            let of_class = (0..images.len()).filter(|&i| usize::from(images.labels[i]) == class);
+            chosen.extend(of_class.cycle().take(count));
             if chosen.len() != (class + 1) * count {
-                return Err(TrainError::Setup(format!("there are less than {count} test images of {name:?}")));
+                return Err(TrainError::Setup(format!("there is no test image of {name:?}")));
             }
         }
         let shape = [chosen.len(), images.channels, images.height, images.width];

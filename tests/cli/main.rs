@@ -1,5 +1,6 @@
 //! The program from outside: what it draws and prints, and what it says about input that is wrong.
 
+mod cascade;
 mod mistakes;
 #[path = "../tiny/mod.rs"]
 mod tiny;

@@ -31,7 +31,7 @@ fn wrong_usage() {
     ] {
         lab.bad(2, "For more information, try '--help'", args);
     }
-    lab.bad(2, "a similar subcommand exists: 'sample'", &["smaple"]);
+    lab.bad(2, "some similar subcommands exist: 'upscale', 'sample'", &["smaple"]);
     lab.bad(1, "use --device cpu", &["info", "--device", "gpu:1000"]);
     for device in ["gpu:", "gpu:x", "gpu:-1", "tpu"] {
         lab.bad(2, "it must be cpu, gpu, auto, or gpu: and a number", &["info", "--device", device]);

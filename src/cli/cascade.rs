@@ -1,0 +1,274 @@
+//! `imagen sample --cascade` and `imagen upscale`: models one after the other.
+
+use super::sample::{self, SampleArgs};
+use super::{Common, Failure, Result, fail, model, note, print};
+use clap::Args;
+use imagen::array::{Array, Device};
+use imagen::autograd::Tensor;
+use imagen::cascade::{Cascade, CascadeConfig, Request, StageEntry, TextToImage};
+use imagen::files;
+use imagen::picture::{self, Layout, Picture, Text, grid};
+use indicatif::ProgressBar;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Make an image larger.
+///
+/// A super-resolution model, or the upper stages of a cascade, draws what a small image leaves open. The words say what the
+/// image shows.
+#[derive(Args)]
+pub struct UpscaleArgs {
+    /// The image: a PNG file. It is made as small as the model wants it
+    image: PathBuf,
+    /// What it shows; a model that takes text draws without words if it is not given
+    #[arg(long)]
+    prompt: Option<String>,
+    /// A super-resolution model: a .safetensors file or the folder of a run
+    #[arg(long, required_unless_present = "cascade", conflicts_with = "cascade")]
+    model: Option<String>,
+    /// A cascade, whose base model is left out
+    #[arg(long, value_name = "TOML")]
+    cascade: Option<PathBuf>,
+    /// How much noise is put on the image first, from 0 (it is followed closely) to 1 (it has no say) [default: as the model
+    /// says]
+    #[arg(long)]
+    aug: Option<f64>,
+    /// How strongly the words guide [default: as the model says]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// Steps of the sampler [default: as the model says]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    steps: Option<u32>,
+    /// Images to draw, each with noise of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    count: u32,
+    /// Chooses the noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Show what the image was made into on the way
+    #[arg(long)]
+    stages: bool,
+    /// The PNG file to write
+    #[arg(long, value_name = "PNG")]
+    out: PathBuf,
+    /// Replace a file that exists
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A cascade as a file describes it.
+struct Named {
+    cascade: Cascade,
+    entries: Vec<StageEntry>,
+    digests: Vec<String>,
+}
+
+impl Named {
+    /// Reads `[[stage]]` by `[[stage]]`; only those that make images larger if `upper` is set.
+    fn read(file: &Path, upper: bool, device: Device) -> Result<Named> {
+        let text = files::read_small_text(file)?;
+        let config: CascadeConfig =
+            toml::from_str(&text).map_err(|e| Failure(format!("{}: {}", file.display(), files::toml_mistake(&e))))?;
+        let named = |e: Failure| Failure(format!("{}: {}", file.display(), e.0));
+        Named::of(config.stage, upper, device).map_err(named)
+    }
+
+    fn of(entries: Vec<StageEntry>, upper: bool, device: Device) -> Result<Named> {
+        let (mut stages, mut digests, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in entries {
+            let found = model::find(&entry.model.to_string_lossy())?;
+            let stage = found.text_to_image()?;
+            if !upper || stage.config().super_resolution.is_some() {
+                stages.push(stage);
+                digests.push(found.digest);
+                kept.push(entry);
+            }
+        }
+        if upper && kept.is_empty() {
+            return fail("it does not make images larger");
+        }
+        Ok(Named { cascade: Cascade::new(stages)?.on(device), entries: kept, digests })
+    }
+
+    /// What every stage is asked for: as its model says, then as the file says.
+    fn requests(&self, prompts: &[String], count: usize, seed: u64) -> Vec<Request> {
+        let mut requests = self.cascade.requests(prompts, count, seed);
+        for (request, entry) in requests.iter_mut().zip(&self.entries) {
+            request.guidance = entry.guidance.unwrap_or(request.guidance);
+            request.sampling = entry.sampling.unwrap_or(request.sampling);
+            request.aug = entry.aug;
+        }
+        requests
+    }
+
+    /// Draws, with a bar over all stages.
+    fn draw(&self, requests: &[Request], low: Option<&Tensor>, quiet: bool) -> Result<Vec<Vec<Picture>>> {
+        let steps = |request: &Request| {
+            request.sampling.steps * (request.prompts.len() * request.count).div_ceil(TextToImage::BATCH)
+        };
+        let bar: ProgressBar = sample::progress_bar(quiet, requests.iter().map(steps).sum());
+        let drawn = self.cascade.sample(requests, low, &mut |_, _| {
+            bar.inc(1);
+            ControlFlow::Continue(())
+        })?;
+        bar.finish_and_clear();
+        Ok(drawn.iter().map(|images| Picture::from_array(images.array())).collect())
+    }
+
+    /// What a picture remembers of how it was drawn.
+    fn texts(&self, requests: &[Request]) -> Result<Text> {
+        let models: Vec<String> = self.entries.iter().map(|entry| entry.model.display().to_string()).collect();
+        Ok(Text::from([
+            ("prompt".to_string(), requests[0].prompts.join("; ")),
+            ("seed".to_string(), requests[0].seed.to_string()),
+            ("models".to_string(), models.join("; ")),
+            ("models sha256".to_string(), self.digests.join("; ")),
+            ("requests".to_string(), serde_json::to_string(requests)?),
+            ("Software".to_string(), format!("imagen {}", env!("CARGO_PKG_VERSION"))),
+        ]))
+    }
+}
+
+/// `imagen sample --cascade FILE`
+pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
+    let named = Named::read(file, false, device)?;
+    let mut requests = match &args.from {
+        None => named.requests(&args.prompts, if args.prompts.len() == 1 { 16 } else { 8 }, 0),
+        Some(path) => remembered(path, &named)?,
+    };
+    let apart = requests[0].seed;
+    for request in &mut requests {
+        // The seeds of the stages stay as far apart as they are.
+        let own = request.seed.wrapping_sub(apart);
+        sample::apply(args, request)?;
+        request.seed = request.seed.wrapping_add(if args.seed.is_some() { own } else { 0 });
+    }
+    let (Some(first), Some(last)) = (named.cascade.stages().first(), requests.last()) else {
+        return fail("the cascade has no stage");
+    };
+    sample::check(last, first)?;
+    let target = sample::target(args, last)?;
+    let drawn = named.draw(&requests, None, args.common.quiet)?;
+    let text = named.texts(&requests)?;
+    let pictures = drawn.last().map_or(&[][..], Vec::as_slice);
+    let sheet = if args.stages { side_by_side(&drawn, None) } else { sample::sheet(pictures, last) };
+    let written = match target {
+        sample::Target::File(path) => {
+            picture::write(&path, &sheet, &text)?;
+            sample::preview(&sheet, args);
+            vec![path]
+        }
+        sample::Target::Folder(folder) => {
+            let paths = sample::file_names(&folder, last);
+            for (path, picture) in paths.iter().zip(pictures) {
+                picture::write(path, picture, &text)?;
+            }
+            paths
+        }
+    };
+    if args.common.json {
+        print(serde_json::json!({ "files": written, "requests": requests, "device": device.to_string() }));
+    } else {
+        written.iter().for_each(|path| print(path.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The settings in a picture that a cascade drew.
+fn remembered(path: &Path, named: &Named) -> Result<Vec<Request>> {
+    let (_, text) = picture::read(path)?;
+    let json = text.get("requests").ok_or_else(|| {
+        Failure(format!("{} was not drawn by a cascade: it has no settings of one in it", path.display()))
+    })?;
+    let requests: Vec<Request> = serde_json::from_str(json)
+        .map_err(|e| Failure(format!("{}: its settings cannot be understood: {e}", path.display())))?;
+    if requests.len() != named.entries.len() {
+        return fail(format!("{} was drawn by a cascade of {} stages", path.display(), requests.len()));
+    }
+    if text.get("models sha256").is_some_and(|digests| *digests != named.digests.join("; ")) {
+        note("note: that image was drawn by other models; the same settings will draw something else");
+    }
+    Ok(requests)
+}
+
+/// Every image of every stage, a row an image: from the first stage to the last, all as large as the last; in front what they
+/// were made from, if it is given.
+fn side_by_side(drawn: &[Vec<Picture>], from: Option<&Picture>) -> Picture {
+    let largest = drawn.last().and_then(|last| last.first()).map_or(1, |picture| picture.width);
+    let large = |picture: &Picture| picture.enlarged((largest / picture.width).max(1));
+    let count = drawn.last().map_or(0, Vec::len);
+    let row = |i: usize| from.into_iter().chain(drawn.iter().map(move |stage| &stage[i])).map(large);
+    let cells: Vec<Picture> = (0..count).flat_map(row).collect();
+    grid(&cells, Layout::new(drawn.len() + usize::from(from.is_some())))
+}
+
+/// `imagen upscale`
+pub fn upscale(args: &UpscaleArgs) -> Result {
+    let device = args.common.prepare()?;
+    if !args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+        return fail(format!("cannot write {}: pictures are PNG files; let --out end in .png", args.out.display()));
+    }
+    if args.out.exists() && !args.force {
+        return fail(format!("{} exists; choose another name, or add --force to replace it", args.out.display()));
+    }
+    files::check_file(&args.out)?;
+    let named = match (&args.cascade, &args.model) {
+        (Some(file), _) => Named::read(file, true, device)?,
+        (None, Some(name)) => {
+            let entry = StageEntry { model: name.into(), guidance: None, sampling: None, aug: None };
+            Named::of(vec![entry], true, device).map_err(|e| Failure(format!("{name}: {}", e.0)))?
+        }
+        (None, None) => return fail("name a --model or a --cascade"),
+    };
+    let first = &named.cascade.stages()[0];
+    let factor = first.config().super_resolution.map_or(1, |stage| stage.factor);
+    let [channels, height, width] = first.image_size();
+    let small = shrunk(&picture::read(&args.image)?.0, [channels, height / factor, width / factor]);
+
+    let prompts = [args.prompt.clone().unwrap_or_default()];
+    let mut requests = named.requests(&prompts, args.count as usize, args.seed);
+    for request in &mut requests {
+        request.aug = args.aug.or(request.aug);
+        // Without words there is nothing to be guided by.
+        request.guidance = if args.prompt.is_some() { args.guidance.unwrap_or(request.guidance) } else { 0.0 };
+        request.sampling.steps = args.steps.map_or(request.sampling.steps, |steps| steps as usize);
+    }
+    let copies = small.broadcast_to([args.count as usize, channels, height / factor, width / factor]);
+    let drawn = named.draw(&requests, Some(&copies), args.common.quiet)?;
+    let from = Picture::from_array(small.array()).remove(0);
+    let last = drawn.last().map_or(&[][..], Vec::as_slice);
+    let sheet = match (args.stages, last) {
+        (false, [one]) => one.clone(),
+        (false, _) => grid(last, Layout::new((last.len() as f64).sqrt().ceil() as usize)),
+        (true, _) => side_by_side(&drawn, Some(&from)),
+    };
+    picture::write(&args.out, &sheet, &named.texts(&requests)?)?;
+    match args.common.json {
+        true => print(serde_json::json!({ "files": [&args.out], "requests": requests, "device": device.to_string() })),
+        false => print(args.out.display()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A picture as [1, C, H, W] in [-1, 1]: grey or in colour as the model wants it, and each pixel the mean of what it covers, or
+/// between its neighbours if the picture is smaller.
+fn shrunk(picture: &Picture, [channels, height, width]: [usize; 3]) -> Tensor {
+    let (h, w, c) = (picture.height, picture.width, picture.channels);
+    let plane = |channel: usize| -> Vec<f32> {
+        let value = |pixel: &[u8]| match (channels, c) {
+            (1, 3) => pixel.iter().map(|&v| f32::from(v)).sum::<f32>() / 3.0,
+            (_, 1) => f32::from(pixel[0]),
+            _ => f32::from(pixel[channel]),
+        };
+        picture.pixels.chunks_exact(c).map(|pixel| value(pixel) / 127.5 - 1.0).collect()
+    };
+    let values: Vec<f32> = (0..channels).flat_map(plane).collect();
+    let whole = Tensor::constant(Array::from_vec([1, channels, h, w], values));
+    let factor = (h / height).min(w / width).max(1);
+    // Squares of pixels first: interpolation alone would skip most of a much larger picture.
+    let near = whole.resize_bilinear(height * factor, width * factor);
+    near.avg_pool2d(factor).clamp(-1.0, 1.0)
+}

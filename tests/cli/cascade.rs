@@ -1,0 +1,117 @@
+//! Models one after the other: `imagen sample --cascade` and `imagen upscale`.
+
+use super::lab;
+use super::tiny::{Lab, SIDE};
+use imagen::picture::{self, Picture};
+use std::fs;
+
+/// A base model of half the side of the images, and one that makes its images twice as large; the cascade of both.
+fn cascade() -> Lab {
+    let lab = lab();
+    let half = format!("data.resolution={}", SIDE / 2);
+    let train = |out: &str, settings: &[&str]| {
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let args = ["train", "tiny.toml", "--out", out, "--quiet"].into_iter().chain(settings);
+        lab.good(&args.collect::<Vec<_>>());
+    };
+    train("base", &[&half]);
+    train("larger", &["super_resolution.factor=2", "unet.low_res=true"]);
+    let stages = "[[stage]]\nmodel = \"base\"\n\n[[stage]]\nmodel = \"larger\"\naug = 0.3\nguidance = 1.5\n";
+    fs::write(lab.path("cascade.toml"), stages).unwrap();
+    lab
+}
+
+fn picture(lab: &Lab, name: &str) -> Picture {
+    picture::read(&lab.path(name)).unwrap().0
+}
+
+#[test]
+fn a_cascade_draws_stage_by_stage_and_a_picture_of_it_can_be_drawn_again() {
+    let lab = cascade();
+    let cascade = ["sample", "--cascade", "cascade.toml"];
+    let ran = lab.good(&[&cascade[..], &["seven", "two", "--count", "3", "--seed", "4", "--out", "a.png"]].concat());
+    assert_eq!(ran.out, "a.png\n");
+    let (sheet, text) = picture::read(&lab.path("a.png")).unwrap();
+    let cell = 4 * SIDE + 4;
+    assert_eq!((sheet.width, sheet.height), (3 * cell + 4, 2 * cell + 4));
+    assert_eq!((&*text["prompt"], &*text["models"]), ("seven; two", "base; larger"));
+    let requests: serde_json::Value = serde_json::from_str(&text["requests"]).unwrap();
+    assert_eq!(
+        (&requests[1]["aug"], &requests[1]["guidance"], &requests[0]["guidance"]),
+        (&0.3.into(), &1.5.into(), &2.3.into())
+    );
+    assert_ne!(requests[0]["seed"], requests[1]["seed"]);
+    lab.good(&[&cascade[..], &["--from", "a.png", "--out", "b.png"]].concat());
+    assert_eq!(fs::read(lab.path("a.png")).unwrap(), fs::read(lab.path("b.png")).unwrap());
+    // Every stage side by side: two columns, a row an image; the right column is what is drawn without.
+    lab.good(&[&cascade[..], &["--from", "a.png", "--stages", "--out", "stages.png"]].concat());
+    let stages = picture(&lab, "stages.png");
+    assert_eq!((stages.width, stages.height), (2 * cell + 4, 6 * cell + 4));
+    assert_eq!(stages.at(cell + 8, 8), sheet.at(8, 8));
+    // Another seed, and a folder with a file an image.
+    lab.good(&[&cascade[..], &["seven", "two", "--count", "3", "--seed", "5", "--out", "c.png"]].concat());
+    assert_ne!(picture(&lab, "c.png"), sheet);
+    let ran = lab.good(&[&cascade[..], &["seven", "--count", "2", "--out", "folder"]].concat());
+    assert_eq!(ran.out.lines().count(), 2);
+}
+
+#[test]
+fn an_image_is_made_larger_with_and_without_words() {
+    let lab = cascade();
+    let half = SIDE / 2;
+    let shades =
+        Picture { pixels: (0..half * half).map(|i| (i * 16) as u8).collect(), ..Picture::blank(half, half, 1, 0) };
+    picture::write(&lab.path("small.png"), &shades, &picture::Text::new()).unwrap();
+    picture::write(&lab.path("big.png"), &shades.enlarged(7), &picture::Text::new()).unwrap();
+    let larger = |image: &str, out: &str, more: &[&str]| {
+        lab.good(&[&["upscale", image, "--out", out][..], more].concat());
+        picture(&lab, out)
+    };
+    let by_model = larger("small.png", "a.png", &["--model", "larger", "--prompt", "seven", "--seed", "2"]);
+    assert_eq!((by_model.width, by_model.height), (SIDE, SIDE));
+    // A picture that is too large is made small first, and a cascade leaves its base out.
+    assert_eq!(larger("big.png", "b.png", &["--model", "larger", "--prompt", "seven", "--seed", "2"]), by_model);
+    let settings = ["--prompt", "seven", "--seed", "2", "--aug", "0.1", "--guidance", "2.3"];
+    assert_eq!(larger("small.png", "c.png", &[&["--cascade", "cascade.toml"][..], &settings].concat()), by_model);
+    let noisy = larger("small.png", "d.png", &[&["--cascade", "cascade.toml"][..], &settings[..4]].concat());
+    assert_ne!(noisy, by_model, "the file says aug = 0.3");
+    assert_ne!(larger("small.png", "e.png", &["--model", "larger", "--seed", "2"]), by_model, "no words");
+    // In front what it was made from.
+    let stages = larger("small.png", "f.png", &["--model", "larger", "--stages", "--count", "2"]);
+    assert_eq!(stages.width, 2 * (4 * SIDE + 4) + 4);
+    assert_eq!(stages.at(4 + 4 * SIDE - 1, 4), shades.at(half - 1, 0));
+}
+
+#[test]
+fn what_is_no_cascade_says_why() {
+    let lab = cascade();
+    let write = |text: &str| fs::write(lab.path("wrong.toml"), text).unwrap();
+    let bad = |message: &str| lab.bad(1, message, &["sample", "seven", "--cascade", "wrong.toml"]);
+    write("[[stage]]\nmodel = \"base\"\n[[stage]]\nmodel = \"base\"\n");
+    bad("wrong.toml: cascade: stage 2 does not make images larger");
+    write("[[stage]]\nmodel = \"nowhere\"\n");
+    bad("wrong.toml: there is no model \"nowhere\"");
+    write("[[stage]]\nmodell = \"base\"\n");
+    bad("unknown field `modell`");
+    write("stage = []\n");
+    bad("wrong.toml: cascade: there is no stage");
+    write("[[stage]]\nmodel = \"larger\"\n");
+    bad("this model makes images larger, and was given none");
+    let up = ["upscale", "tiny.toml", "--out", "x.png", "--model"];
+    lab.bad(1, "tiny.safetensors: it does not make images larger", &[&up[..], &["tiny.safetensors"]].concat());
+    lab.bad(1, "tiny.toml", &[&up[..], &["larger"]].concat());
+    lab.bad(1, "pictures are PNG files", &["upscale", "a.png", "--out", "x.jpg", "--model", "larger"]);
+    let settings = ["--set", "super_resolution.factor=2", "--set", "unet.low_res=true"];
+    let train = ["train", "tiny.toml", "--out", "y"];
+    lab.bad(
+        1,
+        "aug must be between 0 and 1",
+        &[&train[..], &settings, &["--set", "super_resolution.aug=2.0"]].concat(),
+    );
+    lab.bad(
+        1,
+        "there is a [super_resolution], but the network is not shown smaller images",
+        &["train", "tiny.toml", "--out", "y", "--set", "super_resolution.factor=2"],
+    );
+    lab.bad(1, "8x8 cannot be shrunk to 3x3", &["train", "tiny.toml", "--out", "y", "--set", "data.resolution=3"]);
+}
