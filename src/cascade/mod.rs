@@ -10,4 +10,4 @@ pub use chain::{Cascade, CascadeConfig, CascadeProgress, StageEntry};
 pub(crate) use config::MOST_PARAMETERS;
 pub use config::{DiffusionConfig, SamplingConfig, StageConfig, SuperResolutionConfig};
 pub(crate) use text_to_image::condition;
-pub use text_to_image::{Lead, ModelError, Request, TextToImage};
+pub use text_to_image::{Edit, Lead, ModelError, Request, TextToImage};

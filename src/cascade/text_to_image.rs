@@ -5,8 +5,8 @@ use super::{SamplingConfig, StageConfig, SuperResolutionConfig};
 use crate::array::{DType, Device};
 use crate::autograd::Tensor;
 use crate::diffusion::{
-    ByClassifier, ClassifierFree, Denoiser, DiscreteSchedule, Guided, Images, LowRes, NoisyClassifier, SampleError,
-    Sampler, Sampling, Schedule, Step,
+    ByClassifier, ClassifierFree, Denoiser, DiscreteSchedule, Given, Guided, Images, Levels, LowRes, NoisyClassifier,
+    SampleError, Sampler, Sampling, Schedule, Step, q_sample,
 };
 use crate::nn::{Init, Parameters, Weights, WeightsError};
 use crate::random::Purpose;
@@ -34,6 +34,23 @@ pub struct Lead {
     pub class: usize,
     /// How strongly: s of (E1), 0 not at all.
     pub scale: f64,
+}
+
+/// A change of images.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// The images are noised up to a time, and drawn anew from there.
+    Renoise {
+        /// In (0, 1]: the later, the less is left of the images.
+        start: f64,
+    },
+    /// A part stays as it is, and the rest is drawn so that it fits (RePaint, 2201.09865).
+    Inpaint {
+        /// [1, 1, H, W]: 1 where the images stay, 0 where they are drawn.
+        mask: Tensor,
+        /// How often each step is taken; RePaint has 10.
+        rounds: usize,
+    },
 }
 
 /// What is to be drawn.
@@ -221,7 +238,7 @@ impl TextToImage {
         progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor, ModelError> {
         match self.config.super_resolution {
-            None => self.draw(request, None, progress),
+            None => self.draw(request, None, None, progress),
             Some(_) => Err(ModelError::Config("this model makes images larger, and was given none".into())),
         }
     }
@@ -245,14 +262,46 @@ impl TextToImage {
         }
         let aug = request.aug.unwrap_or(aug);
         check_aug(aug).map_err(ModelError::Config)?;
-        self.draw(request, Some((low, aug)), progress)
+        self.draw(request, Some((low, aug)), None, progress)
     }
 
-    /// The images of a request, from smaller ones with that much noise if there are any.
+    /// Changes images [prompts * count, C, H, W] in [-1, 1], in the order of [`TextToImage::sample`]. An error if this is a
+    /// super-resolution model, or if images or mask do not fit.
+    pub fn edit(
+        &self,
+        request: &Request,
+        images: &Tensor,
+        edit: &Edit,
+        progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Tensor, ModelError> {
+        let wrong = |what: String| Err(ModelError::Config(what));
+        let [c, h, w] = self.config.image;
+        let wanted = [request.prompts.len() * request.count, c, h, w];
+        match edit {
+            _ if self.config.super_resolution.is_some() => {
+                return wrong("this model makes images larger; it does not change them".into());
+            }
+            _ if **images.shape() != wanted => {
+                return wrong(format!("this model changes images of {wanted:?}, not of {}", images.shape()));
+            }
+            Edit::Renoise { start } if !(*start > 0.0 && *start <= 1.0) => {
+                return wrong(format!("images are noised up to a time above 0, at most 1, not to {start}"));
+            }
+            Edit::Inpaint { rounds: 0, .. } => return wrong("a step is taken at least once, not in 0 rounds".into()),
+            Edit::Inpaint { mask, .. } if **mask.shape() != [1, 1, h, w] => {
+                return wrong(format!("the mask must be of [1, 1, {h}, {w}], not of {}", mask.shape()));
+            }
+            Edit::Renoise { .. } | Edit::Inpaint { .. } => {}
+        }
+        self.draw(request, None, Some((images, edit)), progress)
+    }
+
+    /// The images of a request: from smaller ones with that much noise if there are any, or as a change of others.
     fn draw(
         &self,
         request: &Request,
         low: Option<(&Tensor, f64)>,
+        edited: Option<(&Tensor, &Edit)>,
         progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor, ModelError> {
         let leader = request.lead.map(|lead| self.leader(lead)).transpose()?;
@@ -272,18 +321,19 @@ impl TextToImage {
             let text = if request.guidance == 0.0 { None } else { self.encode(&captions)? };
             // Without text both are the same network asked the same: once is enough.
             let weight = if text.is_some() || null.is_some() { request.guidance } else { 1.0 };
+            let mine = batch * TextToImage::BATCH..batch * TextToImage::BATCH + jobs.len();
+            let edited = edited.map(|(images, edit)| (images.slice(0, mine.clone()), edit.clone()));
             let condition = match low {
                 None => Guided { condition: text, null },
                 Some((low, aug)) => {
-                    let first = batch * TextToImage::BATCH;
-                    let low = self.augmented(&low.slice(0, first..first + jobs.len()), aug, &seeds);
+                    let low = self.augmented(&low.slice(0, mine), aug, &seeds);
                     let beside = |text| Some(Condition::with_low_res(text, low.clone()));
                     Guided { condition: beside(text), null: beside(null) }
                 }
             };
             let free = ClassifierFree { denoiser: &self.unet, weight };
             batches.push(match leader {
-                None => self.denoise(&free, &condition, request.sampling, &seeds, progress)?,
+                None => self.denoise(&free, &condition, request.sampling, (&seeds, edited), progress)?,
                 Some((classifier, Lead { class, scale })) => {
                     let led = ByClassifier {
                         denoiser: free,
@@ -293,7 +343,7 @@ impl TextToImage {
                         schedule: &self.schedule,
                         target: self.config.diffusion.target,
                     };
-                    self.denoise(&led, &condition, request.sampling, &seeds, progress)?
+                    self.denoise(&led, &condition, request.sampling, (&seeds, edited), progress)?
                 }
             });
         }
@@ -342,12 +392,24 @@ impl TextToImage {
         denoiser: &D,
         condition: &D::Condition,
         settings: Sampling,
-        seeds: &[(u64, u64)],
+        (seeds, edited): (&[(u64, u64)], Option<(Tensor, Edit)>),
         progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor, SampleError> {
         let target = self.config.diffusion.target;
         let sampler = Sampler { schedule: &self.schedule, denoiser, target, condition, settings };
-        sampler.sample(&Images { size: self.config.image, dtype: DType::F32, seeds }, progress)
+        let images = Images { size: self.config.image, dtype: DType::F32, seeds };
+        match edited {
+            None => sampler.sample(&images, progress),
+            Some((x0, Edit::Renoise { start })) => {
+                let levels = Levels::at(&self.schedule, &vec![start; seeds.len()], DType::F32);
+                let x_t = q_sample(&x0, &images.start(), &levels).to(denoiser.device());
+                sampler.sample_from(x_t, &settings.times_from(start), &images, progress)
+            }
+            Some((x0, Edit::Inpaint { mask, rounds })) => {
+                let mask = mask.broadcast_to(x0.shape());
+                sampler.inpaint(&Given { images: x0, mask, rounds }, &images, progress)
+            }
+        }
     }
 }
 

@@ -205,16 +205,21 @@ fn side_by_side(drawn: &[Vec<Picture>], from: Option<&Picture>) -> Picture {
     grid(&cells, Layout::new(drawn.len() + usize::from(from.is_some())))
 }
 
+/// An error unless a picture can be written there.
+pub(super) fn check_new_picture(out: &Path, force: bool) -> Result<()> {
+    if !out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+        return fail(format!("cannot write {}: pictures are PNG files; let --out end in .png", out.display()));
+    }
+    if out.exists() && !force {
+        return fail(format!("{} exists; choose another name, or add --force to replace it", out.display()));
+    }
+    Ok(files::check_file(out)?)
+}
+
 /// `imagen upscale`
 pub fn upscale(args: &UpscaleArgs) -> Result {
     let device = args.common.prepare()?;
-    if !args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
-        return fail(format!("cannot write {}: pictures are PNG files; let --out end in .png", args.out.display()));
-    }
-    if args.out.exists() && !args.force {
-        return fail(format!("{} exists; choose another name, or add --force to replace it", args.out.display()));
-    }
-    files::check_file(&args.out)?;
+    check_new_picture(&args.out, args.force)?;
     let named = match (&args.cascade, &args.model) {
         (Some(file), _) => Named::read(file, true, device)?,
         (None, Some(name)) => {
@@ -226,7 +231,7 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
     let first = &named.cascade.stages()[0];
     let factor = first.config().super_resolution.map_or(1, |stage| stage.factor);
     let [channels, height, width] = first.image_size();
-    let small = shrunk(&picture::read(&args.image)?.0, [channels, height / factor, width / factor]);
+    let small = resized(&picture::read(&args.image)?.0, [channels, height / factor, width / factor]);
 
     let prompts = [args.prompt.clone().unwrap_or_default()];
     let mut requests = named.requests(&prompts, args.count as usize, args.seed);
@@ -255,7 +260,7 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
 
 /// A picture as [1, C, H, W] in [-1, 1]: grey or in colour as the model wants it, and each pixel the mean of what it covers, or
 /// between its neighbours if the picture is smaller.
-fn shrunk(picture: &Picture, [channels, height, width]: [usize; 3]) -> Tensor {
+pub(super) fn resized(picture: &Picture, [channels, height, width]: [usize; 3]) -> Tensor {
     let (h, w, c) = (picture.height, picture.width, picture.channels);
     let plane = |channel: usize| -> Vec<f32> {
         let value = |pixel: &[u8]| match (channels, c) {

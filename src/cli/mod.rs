@@ -5,6 +5,7 @@
 
 mod bench;
 mod cascade;
+mod edit;
 mod eval;
 mod info;
 #[cfg(test)]
@@ -35,6 +36,8 @@ enum Command {
     Sample(sample::SampleArgs),
     /// Make an image larger.
     Upscale(cascade::UpscaleArgs),
+    /// Change an image.
+    Edit(edit::EditArgs),
     /// Train a model from a config.
     Train(train::TrainArgs),
     /// Measure how well a model draws what it is asked for.
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Sample(args) => sample::run(&args),
         Command::Upscale(args) => cascade::upscale(&args),
+        Command::Edit(args) => edit::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Text(args) => text::run(&args),

@@ -23,7 +23,7 @@ pub use guidance::{ByClassifier, ClassifierFree, Denoiser, Guided, NoisyClassifi
 pub use loss::{Loss, loss};
 pub use mixture::{Component, Exact, Mixture};
 pub use posterior::Posterior;
-pub use sampler::{Images, SampleError, Sampler, SamplerKind, Sampling, Step};
+pub use sampler::{Given, Images, SampleError, Sampler, SamplerKind, Sampling, Step};
 pub use schedule::{DiscreteSchedule, Schedule, ScheduleConfig};
 pub use target::Target;
 pub use threshold::Threshold;

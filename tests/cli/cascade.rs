@@ -115,3 +115,47 @@ fn what_is_no_cascade_says_why() {
     );
     lab.bad(1, "8x8 cannot be shrunk to 3x3", &["train", "tiny.toml", "--out", "y", "--set", "data.resolution=3"]);
 }
+
+#[test]
+fn an_image_is_changed_as_a_whole_or_where_the_mask_is_white() {
+    let lab = lab();
+    lab.good(&["sample", "seven", "--model", "tiny.safetensors", "--count", "1", "--out", "drawn"]);
+    let image = format!(
+        "drawn/{}",
+        fs::read_dir(lab.path("drawn")).unwrap().next().unwrap().unwrap().file_name().to_string_lossy()
+    );
+    let mask = Picture {
+        pixels: (0..SIDE * SIDE).map(|i| if i % SIDE < SIDE / 2 { 255 } else { 0 }).collect(),
+        ..Picture::blank(SIDE, SIDE, 1, 0)
+    };
+    picture::write(&lab.path("mask.png"), &mask, &picture::Text::new()).unwrap();
+    let edit = |out: &str, more: &[&str]| {
+        lab.good(&[&["edit", &image, "two", "--model", "tiny.safetensors", "--out", out][..], more].concat());
+        picture(&lab, out)
+    };
+    let cell = 4 * SIDE + 4;
+    let whole = edit("whole.png", &["--count", "2"]);
+    assert_eq!((whole.width, whole.height), (3 * cell + 4, cell + 4));
+    let part = edit("part.png", &["--count", "2", "--mask", "mask.png", "--rounds", "2"]);
+    assert_eq!(part.width, 4 * cell + 4);
+    // The right half of the results is that of the image; in the second cell the left half is orange.
+    for y in 4..cell {
+        for x in 4 + 4 * SIDE / 2..cell {
+            assert_eq!(part.at(2 * cell + x, y), part.at(x, y));
+        }
+    }
+    assert_eq!(part.at(cell + 8, 8), [213, 94, 0]);
+    assert_ne!(edit("other.png", &["--count", "2", "--mask", "mask.png", "--rounds", "2", "--seed", "3"]), part);
+    let bad = |message: &str, more: &[&str]| {
+        lab.bad(
+            1,
+            message,
+            &[&["edit", &image, "two", "--model", "tiny.safetensors", "--out", "x.png"][..], more].concat(),
+        );
+    };
+    bad("a time above 0, at most 1", &["--strength", "0"]);
+    let black = Picture::blank(SIDE, SIDE, 1, 0);
+    picture::write(&lab.path("black.png"), &black, &picture::Text::new()).unwrap();
+    bad("black.png has nothing white in it", &["--mask", "black.png"]);
+    lab.bad(1, "x.gif", &["edit", &image, "two", "--model", "tiny.safetensors", "--out", "x.gif"]);
+}

@@ -6,11 +6,12 @@ use imagen::array::{Array, DType, Device};
 use imagen::autograd::Tensor;
 use imagen::cascade::TextToImage;
 use imagen::data::Dataset;
+use imagen::diffusion::LowRes;
 use imagen::nn::{Init, Parameters};
 use imagen::optim::{Adam, Ema, Optimizer, clip};
 use imagen::random::{Purpose, hash, normal};
 use imagen::train::{DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, Trainer};
-use imagen::unet::{UNet, UNetConfig};
+use imagen::unet::{Condition, UNet, UNetConfig};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,9 +30,9 @@ fn config() -> UNetConfig {
 const SHAPE: [usize; 4] = [2, 3, 12, 12];
 
 /// A network in which nothing is 0 any more, as if it had been trained.
-fn network(dtype: DType, device: Device) -> (UNet, Parameters) {
+fn network(config: UNetConfig, dtype: DType, device: Device) -> (UNet, Parameters) {
     let init = Init::new(7, dtype);
-    let net = UNet::new(config(), &init).unwrap();
+    let net = UNet::new(config, &init).unwrap();
     let parameters = init.parameters();
     for param in parameters.iter() {
         let noise = normal(1, Purpose::Test, 0, hash(param.name()), param.shape().numel());
@@ -52,11 +53,12 @@ fn batch(dtype: DType, device: Device) -> [Tensor; 2] {
     })
 }
 
-/// The loss and every gradient of one step.
+/// The loss and every gradient of one step of a network that makes images larger.
 fn step(dtype: DType, device: Device) -> (f64, Vec<(String, Array)>) {
-    let (net, parameters) = network(dtype, device);
+    let (net, parameters) = network(UNetConfig { low_res: true, ..config() }, dtype, device);
     let [x, noise] = batch(dtype, device);
-    let loss = net.forward(&x, &[0.3, 0.8], None).mse(&noise);
+    let shown = LowRes { images: noise.affine(0.5, 0.1), aug: vec![0.1, 0.7] };
+    let loss = net.forward(&x, &[0.3, 0.8], Some(&Condition::low_res(shown))).mse(&noise);
     let gradients = loss.backward();
     let all = parameters.iter().map(|p| (p.name().to_string(), gradients.get(&p.tensor()).unwrap().clone()));
     (loss.item(), all.collect())
@@ -90,7 +92,7 @@ fn a_training_step_has_the_loss_and_the_gradients_of_the_cpu() {
 
 /// Losses, and weights and their averages at the end, of ten steps with clipping, Adam and averaging.
 fn ten_steps(device: Device) -> (Vec<f64>, Vec<Array>) {
-    let (net, parameters) = network(DType::F32, device);
+    let (net, parameters) = network(config(), DType::F32, device);
     let mut adam = Adam::new([0.9, 0.99], 1e-6, 0.01);
     let mut ema = Ema::new(&parameters, 0.9, true).unwrap();
     let [x, noise] = batch(DType::F32, device);

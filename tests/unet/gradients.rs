@@ -3,6 +3,7 @@
 use super::{awake, captions, images, largest_difference, random, times, tiny};
 use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, check_gradients, checkpoint, no_grad};
+use imagen::diffusion::LowRes;
 use imagen::nn::Parameters;
 use imagen::unet::{Condition, UNet, UNetConfig};
 use std::sync::Arc;
@@ -10,6 +11,15 @@ use std::sync::Arc;
 /// Two images, the text of one of them dropped: so every parameter has a part in the result.
 fn condition() -> Condition {
     captions(&[3, 2], 4).with_dropped(vec![true, false])
+}
+
+/// The same beside two smaller images, one of them noisy, for a network that makes them larger.
+fn condition_of(config: &UNetConfig) -> Condition {
+    if !config.low_res {
+        return condition();
+    }
+    let low = LowRes { images: Tensor::constant(random(9, [2, 1, 8, 8], DType::F64)), aug: vec![0.0, 0.6] };
+    Condition::with_low_res(Some(condition()), low)
 }
 
 #[test]
@@ -26,17 +36,18 @@ fn the_gradient_with_respect_to_the_image() {
 fn the_gradient_with_respect_to_every_parameter() {
     // Ten thousand tiny kernels: on one thread none of them is handed from one to another.
     on(1, || {
-        for scale_shift in [false, true] {
-            check_every_parameter(UNetConfig { scale_shift, ..tiny() });
+        for (scale_shift, low_res) in [(false, false), (true, false), (true, true)] {
+            check_every_parameter(UNetConfig { scale_shift, low_res, ..tiny() });
         }
     });
 }
 
 fn check_every_parameter(config: UNetConfig) {
     const STEP: f64 = 1e-5;
+    let condition = condition_of(&config);
     let (net, parameters) = awake(config, DType::F64);
     let (x, target) = (images(2, DType::F64), Tensor::constant(random(4, [2, 1, 8, 8], DType::F64)));
-    let loss = || net.forward(&x, &times(2), Some(&condition())).mse(&target);
+    let loss = || net.forward(&x, &times(2), Some(&condition)).mse(&target);
     let gradients = loss().backward();
     assert_eq!(gradients.len(), parameters.len(), "every parameter has a part in the result");
     for (i, param) in parameters.iter().enumerate() {

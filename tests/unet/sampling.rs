@@ -3,7 +3,7 @@
 use super::{assert_same_bits, awake, captions, largest_difference, row, tiny, wake};
 use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, no_grad};
-use imagen::cascade::{DiffusionConfig, Lead, Request, SamplingConfig, StageConfig, TextToImage};
+use imagen::cascade::{DiffusionConfig, Edit, Lead, Request, SamplingConfig, StageConfig, TextToImage};
 use imagen::diffusion::{
     ClassifierFree, DiscreteSchedule, Guided, Images, NoisyClassifier, Sampler, SamplerKind, Sampling, ScheduleConfig,
     Target, Threshold, Weighting,
@@ -172,6 +172,68 @@ fn what_cannot_lead_is_an_error() {
     let model = model.led_by(Arc::new(judge()));
     assert!(error(&model, lead(3, 1.0)).contains("class 3 is not one of the 3"));
     assert!(error(&model, lead(0, f64::NAN)).contains("must be a number"));
+}
+
+/// [3, 1, 8, 8]: the images that a request draws, to be changed by others.
+fn drawn_first(model: &TextToImage) -> (Request, Tensor) {
+    let request = Request { count: 3, ..model.request(vec!["a two".into()]) };
+    let images = Tensor::constant(draw(model, &Request { seed: 9, ..request.clone() }));
+    (request, images)
+}
+
+#[test]
+fn what_the_mask_covers_stays_and_the_rest_follows_words_and_noise() {
+    let model = model();
+    let (request, images) = drawn_first(&model);
+    let stays: Vec<f64> = (0..64).map(|i| f64::from(u8::from(i % 8 < 4))).collect();
+    let mask = Tensor::from_f64([1, 1, 8, 8], &stays, DType::F32);
+    let edited = |request: &Request, rounds| {
+        let edit = Edit::Inpaint { mask: mask.clone(), rounds };
+        model.edit(request, &images, &edit, &mut |_| ControlFlow::Continue(())).unwrap()
+    };
+    let halves = |images: &Tensor| {
+        let parts = images.split(3, &[4, 4]);
+        (parts[0].to_f64(), parts[1].to_f64())
+    };
+    let ((left, right), (given, before)) = (halves(&edited(&request, 2)), halves(&images));
+    assert!(left == given && right != before);
+    for other in [edited(&Request { seed: 5, ..request.clone() }, 2), edited(&request, 3)] {
+        let (still, otherwise) = halves(&other);
+        assert!(still == given && otherwise != right);
+    }
+    let words = Request { prompts: vec!["a nine".into()], ..request.clone() };
+    assert_ne!(halves(&edited(&words, 2)).1, right);
+}
+
+#[test]
+fn an_image_drawn_anew_from_more_noise_is_more_another() {
+    let model = model();
+    let (request, images) = drawn_first(&model);
+    let change = |start| {
+        let edited = model.edit(&request, &images, &Edit::Renoise { start }, &mut |_| ControlFlow::Continue(()));
+        (&edited.unwrap() - &images).square().mean_all().item()
+    };
+    let [little, much] = [0.02, 0.9].map(change);
+    assert!(little > 0.0 && little < much, "{little} {much}");
+}
+
+#[test]
+fn changes_that_do_not_fit_are_errors_that_say_why() {
+    let model = model();
+    let (request, images) = drawn_first(&model);
+    let says = |images: &Tensor, edit: Edit| {
+        model.edit(&request, images, &edit, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string()
+    };
+    let mask = |side: usize| Tensor::from_f64([1, 1, side, side], &vec![1.0; side * side], DType::F32);
+    assert!(
+        says(&images.slice(0, 0..2), Edit::Renoise { start: 0.5 })
+            .contains("images of [3, 1, 8, 8], not of [2, 1, 8, 8]")
+    );
+    for start in [0.0, 1.5, f64::NAN] {
+        assert!(says(&images, Edit::Renoise { start }).contains("a time above 0, at most 1"));
+    }
+    assert!(says(&images, Edit::Inpaint { mask: mask(8), rounds: 0 }).contains("at least once"));
+    assert!(says(&images, Edit::Inpaint { mask: mask(4), rounds: 1 }).contains("must be of [1, 1, 8, 8]"));
 }
 
 #[test]

@@ -6,8 +6,10 @@
 mod ancestral;
 mod ddim;
 mod dpm_solver;
+mod inpaint;
 
 pub use ddim::ddim_step;
+pub use inpaint::Given;
 
 use super::{Denoiser, Levels, Schedule, Target, Threshold};
 use crate::array::DType;
@@ -63,6 +65,17 @@ impl Sampling {
         (0..=self.steps).rev().map(|i| i as f64 / self.steps as f64).collect()
     }
     // ANCHOR_END: times
+
+    /// Those of [`Sampling::times`] that are not after `start`, and `start` itself in front: an image that was noised up to there
+    /// is drawn from there on. Panics unless `start` is above 0 and at most 1.
+    #[track_caller]
+    pub fn times_from(&self, start: f64) -> Vec<f64> {
+        assert!(start > 0.0 && start <= 1.0, "sampling begins at a time above 0, at most 1, not at {start}");
+        // A step of next to no length would only add rounding.
+        let shortest = 1e-3 / self.steps as f64;
+        let later = self.times().into_iter().filter(|&t| t < start - shortest);
+        std::iter::once(start).chain(later).collect()
+    }
 
     /// Whether every number is within its range; the first that is not is the error.
     pub fn check(&self) -> Result<(), SampleError> {
@@ -234,6 +247,30 @@ impl<D: Denoiser + ?Sized> Sampler<'_, D> {
             SamplerKind::Ddim { eta } => ddim::run(&mut run, x, eta),
             SamplerKind::DpmSolver {} => dpm_solver::run(&mut run, x),
         })
+    }
+}
+
+impl<D: Denoiser + ?Sized> Sampler<'_, D> {
+    /// Images from noise of which a part is given, by ancestral steps: what the mask covers comes out as it is given, and the rest
+    /// so that it fits. Any sampler but the ancestral one counts as that with gamma = 0: going forward again takes noise.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    ///
+    /// # Panics
+    /// Unless what is given has the shape that `images` says, and there is a round.
+    #[track_caller]
+    pub fn inpaint(&self, given: &Given, images: &Images, progress: &mut Progress) -> Result<Tensor, SampleError> {
+        self.settings.check()?;
+        let x = images.start();
+        let fits = given.images.shape() == x.shape() && given.mask.shape() == x.shape();
+        assert!(fits && given.rounds > 0, "inpaint: images and mask of {}, and at least one round", x.shape());
+        let device = self.denoiser.device();
+        let given = Given { images: given.images.to(device), mask: given.mask.to(device), rounds: given.rounds };
+        let gamma = if let SamplerKind::Ancestral { gamma } = self.settings.sampler { gamma } else { 0.0 };
+        let times = self.settings.times();
+        let mut run = Run { sampler: self, images, times: &times, progress };
+        no_grad(|| inpaint::run(&mut run, x.to(device), gamma, &given))
     }
 }
 
