@@ -1,13 +1,16 @@
 //! `imagen eval`
 
 use super::{Common, Failure, Result, fail, model, note, print};
-use clap::Args;
-use imagen::cascade::bundled;
-use imagen::data::{Captions, Dataset, DatasetName};
+use clap::{Args, ValueEnum};
+use imagen::array::DType;
+use imagen::cascade::{TextToImage, bundled};
+use imagen::data::{Captions, Dataset, DatasetName, Split};
+use imagen::diffusion::{Bound, Images, ReverseVariance, bound};
 use imagen::eval::{Agreement, Classifier, Evaluation, Report, evaluate};
 use imagen::files;
-use imagen::picture::heatmap;
+use imagen::picture::{Chart, Curve, charts, heatmap};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -31,6 +34,13 @@ pub struct EvalArgs {
     /// Steps of the sampler [default: as the model says]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     steps: Option<u32>,
+    /// Measure the variational bound instead, on N real test images with their captions: how many bits a number of an image costs
+    /// with this model as a code, step by step of the chain
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "16", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    bits_per_dim: Option<u32>,
+    /// The variance of a step back, for the bound
+    #[arg(long, value_enum, default_value = "small", requires = "bits_per_dim")]
+    variance: VarianceName,
     /// Chooses the noise that the images grow from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -47,10 +57,22 @@ pub struct EvalArgs {
     common: Common,
 }
 
+/// The variances that are not learned.
+#[derive(Clone, Copy, ValueEnum)]
+enum VarianceName {
+    /// beta_tilde
+    Small,
+    /// beta
+    Large,
+}
+
 pub fn run(args: &EvalArgs) -> Result {
     let device = args.common.prepare()?;
     let found = model::find(&args.model)?;
     let model = found.text_to_image()?.on(device);
+    if let Some(images) = args.bits_per_dim {
+        return bits_per_dim(args, &model, images as usize);
+    }
     let judge = model::find(&args.classifier)?;
     let classifier = Classifier::from_weights(&judge.weights).map_err(|e| Failure(format!("{}: {e}", judge.origin)))?;
     let name = DatasetName::Mnist;
@@ -65,12 +87,7 @@ pub fn run(args: &EvalArgs) -> Result {
         ));
     }
     check_data(&data, &classifier, &judge.origin)?;
-    let in_run = Path::new(&args.model).is_dir() && !bundled::ALL.iter().any(|b| b.name == args.model);
-    let out = args.out.clone().or_else(|| in_run.then(|| PathBuf::from(&args.model)));
-    if let Some(out) = &out {
-        files::create_folder(out)?;
-        files::check_writable(out)?;
-    }
+    let out = folder(args)?;
 
     let defaults = model.config().sampling;
     let guidance = args.guidance.unwrap_or(defaults.guidance);
@@ -103,6 +120,114 @@ pub fn run(args: &EvalArgs) -> Result {
         false => show(&report),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the results are kept, if anywhere: made, and tried, before anything is computed.
+fn folder(args: &EvalArgs) -> Result<Option<PathBuf>> {
+    let in_run = Path::new(&args.model).is_dir() && !bundled::ALL.iter().any(|b| b.name == args.model);
+    let out = args.out.clone().or_else(|| in_run.then(|| PathBuf::from(&args.model)));
+    if let Some(out) = &out {
+        files::create_folder(out)?;
+        files::check_writable(out)?;
+    }
+    Ok(out)
+}
+
+/// What `--bits-per-dim` finds.
+#[derive(Serialize)]
+struct Bits {
+    images: usize,
+    variance: ReverseVariance,
+    /// Mean of the whole bound over the images, and its standard error, in bits per dimension.
+    bits_per_dim: f64,
+    standard_error: f64,
+    /// Of it: L_T, and L_0.
+    prior: f64,
+    decoder: f64,
+    /// Means of L_0, L_1, .., L_{T-1}, and of the squared error of eps at the same steps.
+    terms: Vec<f64>,
+    simple: Vec<f64>,
+}
+
+/// The variational bound of the model on the first real test images.
+fn bits_per_dim(args: &EvalArgs, model: &TextToImage, count: usize) -> Result {
+    let name = DatasetName::Mnist;
+    let data = Dataset::load(name, &args.data.clone().unwrap_or_else(|| name.default_folder()))?.test;
+    let size = [data.channels, data.height, data.width];
+    if model.image_size() != size || model.config().super_resolution.is_some() {
+        return fail(format!("the data has images of {size:?}, and the model draws {:?}", model.image_size()));
+    }
+    if count > data.len() {
+        return fail(format!("there are {} test images, not {count}", data.len()));
+    }
+    let out = folder(args)?;
+    let variance = match args.variance {
+        VarianceName::Small => ReverseVariance::Small,
+        VarianceName::Large => ReverseVariance::Large,
+    };
+    let (captions, schedule) = (Captions::of(name), model.config().diffusion.schedule.build());
+    let bar = bar(args.common.quiet, count.div_ceil(TextToImage::BATCH) * schedule.steps());
+    let mut bounds = Vec::new();
+    for chosen in (0..count).collect::<Vec<_>>().chunks(TextToImage::BATCH) {
+        let words: Vec<String> =
+            data.batch_labels(chosen).iter().map(|&l| captions.caption(Split::Training, l, 0)).collect();
+        let seeds: Vec<(u64, u64)> = chosen.iter().map(|&i| (args.seed, i as u64)).collect();
+        let pixels: Vec<u8> = chosen.iter().flat_map(|&i| data.image(i).iter().copied()).collect();
+        let images = Images { size, dtype: DType::F32, seeds: &seeds };
+        let asked = (model.unet(), model.config().diffusion.target);
+        let found = bound(asked, &model.encode(&words)?, &schedule, variance, (&pixels, &images), &mut |_| {
+            bar.inc(1);
+            ControlFlow::Continue(())
+        });
+        bounds.extend(found.map_err(|e| Failure(e.to_string().replacen("sampling", "the bound", 1)))?);
+    }
+    bar.finish_and_clear();
+
+    let n = bounds.len() as f64;
+    let mean = |of: &dyn Fn(&Bound) -> f64| bounds.iter().map(of).sum::<f64>() / n;
+    let bits = mean(&Bound::total);
+    let spread = mean(&|bound: &Bound| (bound.total() - bits).powi(2));
+    let steps = 0..schedule.steps();
+    let terms: Vec<f64> = steps.clone().map(|i| mean(&|bound: &Bound| bound.terms[i])).collect();
+    let result = Bits {
+        images: bounds.len(),
+        variance,
+        bits_per_dim: bits,
+        standard_error: (spread / (n - 1.0)).sqrt(),
+        prior: mean(&|bound: &Bound| bound.prior),
+        decoder: terms[0],
+        simple: steps.map(|i| mean(&|bound: &Bound| bound.simple[i])).collect(),
+        terms,
+    };
+    if let Some(out) = out {
+        files::write(&out.join("bound.json"), serde_json::to_string_pretty(&result)?.as_bytes())?;
+        files::write(&out.join("bound.svg"), bound_chart(&result).as_bytes())?;
+        note(format!("saved in {}", out.display()));
+    }
+    match args.common.json {
+        true => print(serde_json::to_string(&result)?),
+        false => print(format!(
+            "bits per dimension, {} test images: at most {:.3} +- {:.3}\n  L_T     {:.5}\n  L_1..   {:.3}\n  L_0     {:.3}",
+            result.images,
+            result.bits_per_dim,
+            result.standard_error,
+            result.prior,
+            result.bits_per_dim - result.prior - result.decoder,
+            result.decoder
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The terms of the bound by step, and what the simple loss makes of them.
+fn bound_chart(bits: &Bits) -> String {
+    let by_step = |values: &[f64]| values.iter().enumerate().map(|(i, &v)| ((i + 1) as f64, v)).collect();
+    let chart = |title: &str, label: &str, values: &[f64]| {
+        Chart::new(title).x("step i").y(label).log_x().log_y().curve(Curve::new("", by_step(values)))
+    };
+    let terms = chart("The bound", "bits per dimension of the step from x_i", &bits.terms);
+    let simple = chart("The simple loss", "mean squared error of eps at x_i", &bits.simple);
+    charts(&[terms, simple], 2)
 }
 
 /// An error unless the classifier takes these images and tells their classes apart.

@@ -5,6 +5,7 @@
 //! Labels such as (B2) name the equations of the book's derivations; the test of (B2) is in `tests/b_posterior.rs`.
 
 pub mod augmentation;
+pub mod bound;
 pub mod forward;
 pub mod gaussian;
 pub mod guidance;
@@ -18,6 +19,7 @@ pub mod threshold;
 pub mod weighting;
 
 pub use augmentation::LowRes;
+pub use bound::{Bound, ReverseVariance, bound};
 pub use forward::{Levels, Transition, q_sample};
 pub use guidance::{ByClassifier, ClassifierFree, Denoiser, Guided, NoisyClassifier, classifier_guided};
 pub use loss::{Loss, loss};

@@ -344,3 +344,25 @@ fn a_text_encoder_is_trained_and_reads() {
     assert!(lab.good(&["info", "runs/words"]).out.contains("d_model: 8"));
     assert!(lab.good(&["info", "words.toml"]).out.contains("4 examples a step"));
 }
+
+#[test]
+fn the_bound_in_bits_per_dimension_is_kept_with_its_terms() {
+    let lab = lab();
+    let eval = ["eval", "tiny.safetensors", "--data", "data", "--bits-per-dim", "3", "--json"];
+    let ran = lab.good(&[&eval[..], &["--out", "bits"]].concat());
+    let json = ran.json();
+    let terms: Vec<f64> = json["terms"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    assert_eq!((terms.len(), json["images"].as_u64()), (1000, Some(3)));
+    let whole = terms.iter().sum::<f64>() + json["prior"].as_f64().unwrap();
+    assert!((json["bits_per_dim"].as_f64().unwrap() - whole).abs() < 1e-9 && terms.iter().all(|&t| t >= 0.0));
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(lab.path("bits/bound.json")).unwrap()).unwrap();
+    assert_eq!(kept["terms"], json["terms"]);
+    assert!(fs::read_to_string(lab.path("bits/bound.svg")).unwrap().starts_with("<svg"));
+    let large = lab.good(&[&eval[..], &["--variance", "large"]].concat()).json();
+    assert_ne!(large["bits_per_dim"], json["bits_per_dim"]);
+    lab.bad(
+        1,
+        "there are 20 test images, not 21",
+        &["eval", "tiny.safetensors", "--data", "data", "--bits-per-dim", "21"],
+    );
+}

@@ -1,0 +1,135 @@
+//! The variational bound of a model on images, term by term (C1, C3, C6).
+
+use super::gaussian::{bits_per_dimension, discretised_log_probability, kl, level_value};
+use super::{Denoiser, DiscreteSchedule, Images, Levels, Posterior, SampleError, Target, Threshold, q_sample};
+use crate::autograd::{Tensor, no_grad};
+use crate::random::{self, Purpose};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+
+/// The variance of p(x_{i-1} | x_i), where the network does not say it. (B3)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReverseVariance {
+    /// beta_i: right if the data were noise.
+    Large,
+    /// beta_tilde_i: right if the data were one point. That of the first step would be 0; it has the second's.
+    #[default]
+    Small,
+}
+
+impl ReverseVariance {
+    /// The variance of step i. Panics unless 1 <= i <= T.
+    #[track_caller]
+    pub fn of_step(self, schedule: &DiscreteSchedule, i: usize) -> f64 {
+        match self {
+            ReverseVariance::Large => Posterior::of_step(schedule, i).forward_variance,
+            ReverseVariance::Small => {
+                Posterior::of_step(schedule, i.max(2).min(schedule.steps())).variance.max(f64::MIN_POSITIVE)
+            }
+        }
+    }
+}
+
+/// The bound of one image, in bits per dimension.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bound {
+    /// L_T = KL(q(x_T | x_0) || N(0, I)): what it costs that x_T is not quite noise.
+    pub prior: f64,
+    /// L_0, L_1, .., L_{T-1}: entry i - 1 is what the step from x_i to x_{i-1} costs, the first that of the decoder.
+    pub terms: Vec<f64>,
+    /// Mean squared error of eps at every step, from x_1 on: what L_simple adds up in place of the terms. (C4)
+    pub simple: Vec<f64>,
+}
+
+impl Bound {
+    /// The whole bound: no code that is made with this model can be expected to need more.
+    pub fn total(&self) -> f64 {
+        self.prior + self.terms.iter().sum::<f64>()
+    }
+}
+
+// ANCHOR: bound
+/// The bound of 8-bit images, each from one x_i at every step of the chain: an unbiased estimate of every term. (C1)
+///
+/// `pixels` are levels 0 to 255 in the order [B, C, H, W] of `images`, which also key the noise. The model's x_hat_0 is clipped to
+/// [-1, 1]. `progress` is called after every step with how many of the T are done.
+///
+/// # Errors
+/// If an x_hat_0 is not finite, a device fails, or `progress` stops it.
+///
+/// # Panics
+/// Unless there is a level for every number of the images, and the chain has at least two steps.
+#[track_caller]
+pub fn bound<D: Denoiser + ?Sized>(
+    (denoiser, target): (&D, Target),
+    condition: &D::Condition,
+    schedule: &DiscreteSchedule,
+    variance: ReverseVariance,
+    (pixels, images): (&[u8], &Images<'_>),
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Vec<Bound>, SampleError> {
+    let (b, [c, h, w], steps) = (images.seeds.len(), images.size, schedule.steps());
+    let dimensions = c * h * w;
+    assert!(
+        pixels.len() == b * dimensions && steps >= 2,
+        "bound: {} levels for {b} images of {c}x{h}x{w}",
+        pixels.len()
+    );
+    let values: Vec<f64> = pixels.iter().map(|&level| level_value(level.into())).collect();
+    let x0 = Tensor::from_f64([b, c, h, w], &values, images.dtype).to(denoiser.device());
+    let bits = |nats: f64| bits_per_dimension(nats, dimensions);
+
+    let alpha_bar = schedule.alpha_bars()[steps];
+    let prior = |x: &[f64]| x.iter().map(|x| kl(alpha_bar.sqrt() * x, (1.0 - alpha_bar).ln(), 0.0, 0.0)).sum();
+    let mut bounds: Vec<Bound> = values
+        .chunks(dimensions)
+        .map(|x| Bound { prior: bits(prior(x)), terms: Vec::new(), simple: Vec::new() })
+        .collect();
+    for i in 1..=steps {
+        let t = vec![i as f64 / steps as f64; b];
+        let levels = Levels::at(schedule, &t, images.dtype).to(x0.device());
+        let noise =
+            |&(seed, index): &(u64, u64)| random::normal(seed, Purpose::Evaluation, i as u64, index, dimensions);
+        let eps: Vec<f64> = images.seeds.iter().flat_map(noise).collect();
+        let eps = x0.constant_like([b, c, h, w], &eps);
+        let x_i = q_sample(&x0, &eps, &levels);
+        let x0_hat = no_grad(|| target.to_x0(&denoiser.predict(&x_i, &t, condition), &x_i, &levels));
+        let finite = x0_hat.array().is_finite();
+        x0_hat.array().kernels().check()?;
+        if !finite {
+            return Err(SampleError::NotFinite { index: i - 1, of: steps, t: t[0] });
+        }
+        let (x0_hat, _) = Threshold::Static.apply(&x0_hat);
+        let errors = (&Target::X0.to_eps(&x0_hat, &x_i, &levels) - &eps).square().mean(&[1, 2, 3], false).to_f64();
+        let x0_hat = x0_hat.to_f64();
+        for (k, bound) in bounds.iter_mut().enumerate() {
+            let mine = k * dimensions..(k + 1) * dimensions;
+            let nats = match i {
+                1 => decoder(&pixels[mine.clone()], &x0_hat[mine], variance.of_step(schedule, 1)),
+                _ => step_back(&values[mine.clone()], &x0_hat[mine], schedule, i, variance),
+            };
+            bound.terms.push(bits(nats));
+            bound.simple.push(errors[k]);
+        }
+        if progress(i).is_break() {
+            return Err(SampleError::Cancelled { index: i - 1, of: steps });
+        }
+    }
+    Ok(bounds)
+}
+
+/// L_0 = -log p(x_0 | x_1) in nats: the discretised decoder. (C6) At the first step mu_tilde is x_hat_0 itself.
+fn decoder(pixels: &[u8], x0_hat: &[f64], variance: f64) -> f64 {
+    let std = variance.sqrt();
+    pixels.iter().zip(x0_hat).map(|(&level, &mean)| -discretised_log_probability(level.into(), mean, std)).sum()
+}
+
+/// L_{i-1} = KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i)) in nats: the means differ by coef_x0 (x_0 - x_hat_0). (C3)
+fn step_back(x0: &[f64], x0_hat: &[f64], schedule: &DiscreteSchedule, i: usize, variance: ReverseVariance) -> f64 {
+    let posterior = Posterior::of_step(schedule, i);
+    let log_variances = [posterior.variance.ln(), variance.of_step(schedule, i).ln()];
+    let apart = |(x0, x0_hat): (&f64, &f64)| posterior.coef_x0 * (x0 - x0_hat);
+    x0.iter().zip(x0_hat).map(|pair| kl(apart(pair), log_variances[0], 0.0, log_variances[1])).sum()
+}
+// ANCHOR_END: bound
