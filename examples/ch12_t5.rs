@@ -1,21 +1,24 @@
 //! `cargo run --release --example ch12_t5`: chapter 12, the text encoder.
 //!
 //! What hashed words cannot know; the ways to cut a word into pieces, and the best; distances, and what the bundled T5 has
-//! learned of them; a text with gaps; which sentences are alike to the model, where it looks, and what it writes into gaps.
+//! learned of them; a text with gaps; which sentences are alike to the model, where it looks, and what it writes into gaps; and
+//! digits drawn for phrases that no image was shown with.
 
 mod chapter;
 
 use chapter::Chapter;
 use imagen::autograd::{Tensor, no_grad};
 use imagen::bundled;
+use imagen::cascade::{Request, TextToImage};
 use imagen::data::{Captions, DatasetName, Split};
 use imagen::nn::Weights;
-use imagen::picture::{Chart, Diagram, Tint, charts, heatmap, shades};
+use imagen::picture::{Chart, Diagram, Layout, Picture, Tint, charts, grid, heatmap, shades};
 use imagen::random::{Purpose, stream};
 use imagen::text::t5::{Corruption, T5, T5Encoder, TokenBatch, bucket};
 use imagen::text::tokenizer::SentencePiece;
 use imagen::text::{Embedding, HashedWords, TextEncoder, TextError};
 use std::error::Error;
+use std::ops::ControlFlow;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let chapter = Chapter::open("ch12");
@@ -31,7 +34,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     read(&[("hashed words", &HashedWords::new(128, 0, 32)?), ("t5-mini", &encoder)])?;
     alike(&chapter, &encoder)?;
     attention(&chapter, &encoder)?;
-    filled(&chapter, &encoder, &model)
+    filled(&chapter, &encoder, &model)?;
+    drawn(&chapter)
 }
 
 /// Pieces and the logarithms of their probabilities, made up for the chapter.
@@ -332,4 +336,23 @@ fn filled(chapter: &Chapter, encoder: &T5Encoder, model: &T5) -> Result<(), Box<
     }
     println!();
     Ok(())
+}
+
+/// Digits that the bundled model draws for phrases which no image was ever shown with.
+fn drawn(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
+    let model = TextToImage::from_weights(&bundled::MNIST.weights()?)?;
+    let prompts = [
+        "VII",
+        "the number of days in a week",
+        "the number after six",
+        "one more than six",
+        "half of fourteen",
+        "the number of legs on a spider",
+    ];
+    let prompts = chapter.size(&prompts[..], &prompts[..1]).iter().map(|prompt| prompt.to_string()).collect();
+    let mut request = Request { count: chapter.size(10, 2), ..model.request(prompts) };
+    request.sampling.steps = chapter.size(request.sampling.steps, 3);
+    let images = model.sample(&request, &mut |_| ControlFlow::Continue(()))?;
+    let layout = Layout { enlarge: 2, ..Layout::new(request.count) };
+    chapter.png("unpaired.png", &grid(&Picture::from_array(images.array()), layout))
 }

@@ -76,6 +76,7 @@ fn go_on(_: imagen::diffusion::Step<'_>) -> ControlFlow<()> {
 }
 
 proptest! {
+    // ANCHOR: f2_signal_and_noise_of_z_aug_are_those_of_the_schedule
     // F2  z_aug = alpha(aug) x_lr + sigma(aug) eps: the signal-to-noise ratio of z_aug is the schedule's, alpha^2 / sigma^2.
     //     What the image alone gives is alpha times it, what the noise alone gives sigma times it, and the two add up.
     #[test]
@@ -91,8 +92,10 @@ proptest! {
         let sum: Vec<f64> = signal.iter().zip(&noise).map(|(a, b)| a + b).collect();
         assert_all_close(&z(&low, &eps), &sum, 1e-12);
     }
+    // ANCHOR_END: f2_signal_and_noise_of_z_aug_are_those_of_the_schedule
 }
 
+// ANCHOR: f2_no_augmentation_leaves_the_image_untouched
 // F2  aug = 0 leaves the image untouched, to the last bit; of a batch each image has its own aug.
 #[test]
 fn f2_no_augmentation_leaves_the_image_untouched() {
@@ -107,7 +110,9 @@ fn f2_no_augmentation_leaves_the_image_untouched() {
     assert_eq!(**flat.images.shape(), [2, 1, 12, 8]);
     assert_all_close(&flat.images.to_f64(), &[f64::from(0.3_f32); 192], 1e-6);
 }
+// ANCHOR_END: f2_no_augmentation_leaves_the_image_untouched
 
+// ANCHOR: f1_a_prediction_depends_on_the_small_image_and_its_noise
 // F1  The network is shown the small image at every pixel, as further channels: what it says depends on the image and on how
 //     noisy that is, and each image of a batch on its own alone.
 #[test]
@@ -127,7 +132,9 @@ fn f1_a_prediction_depends_on_the_small_image_and_its_noise() {
         assert_ne!(plain[64..], differs[64..]);
     }
 }
+// ANCHOR_END: f1_a_prediction_depends_on_the_small_image_and_its_noise
 
+// ANCHOR: f2_sampling_builds_the_input_of_training
 // F2  Training and sampling show the network the very same thing: both are written out here with `LowRes::augmented`, and agree
 //     to the last bit.
 #[test]
@@ -148,6 +155,7 @@ fn f2_sampling_builds_the_input_of_training() {
     let expected = Target::V.to_x0(&v, &x_t, &Levels::at(model.schedule(), &[1.0], DType::F32));
     assert!(found.array().bit_eq(expected.array()));
 }
+// ANCHOR_END: f2_sampling_builds_the_input_of_training
 
 /// Twenty random images of 8 x 8 pixels; labels go round.
 fn data() -> Dataset {

@@ -326,7 +326,7 @@ fn an_interval_reaches_from_its_low_to_its_high_end_in_the_colour_of_its_curve()
     assert_eq!(uprights.len(), 2);
     let ends = |upright: &str| -> (f64, f64) {
         let (low, high) = upright.split('"').nth(1).unwrap().split_once("h8M").unwrap().1.split_once('V').unwrap();
-        let number = |s: &str| s.split(['M', ' ']).filter(|s| !s.is_empty()).nth(0).unwrap().parse::<f64>().unwrap();
+        let number = |s: &str| s.split(['M', ' ']).find(|s| !s.is_empty()).unwrap().parse::<f64>().unwrap();
         (low.split_once(' ').unwrap().1.parse().unwrap(), number(high))
     };
     let ((bottom, top), (low, high)) = (ends(uprights[0]), ends(uprights[1]));

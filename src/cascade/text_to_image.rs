@@ -333,7 +333,7 @@ impl TextToImage {
             };
             let free = ClassifierFree { denoiser: &self.unet, weight };
             batches.push(match leader {
-                None => self.denoise(&free, &condition, request.sampling, (&seeds, edited), progress)?,
+                None => self.denoise(&free, &condition, request.sampling, Batch { seeds: &seeds, edited }, progress)?,
                 Some((classifier, Lead { class, scale })) => {
                     let led = ByClassifier {
                         denoiser: free,
@@ -343,7 +343,7 @@ impl TextToImage {
                         schedule: &self.schedule,
                         target: self.config.diffusion.target,
                     };
-                    self.denoise(&led, &condition, request.sampling, (&seeds, edited), progress)?
+                    self.denoise(&led, &condition, request.sampling, Batch { seeds: &seeds, edited }, progress)?
                 }
             });
         }
@@ -360,6 +360,14 @@ impl TextToImage {
             }
         })
     }
+}
+
+/// Images that are drawn together.
+struct Batch<'a> {
+    /// (seed, number) of each.
+    seeds: &'a [(u64, u64)],
+    /// What they are a change of, [B, C, H, W], if they are.
+    edited: Option<(Tensor, Edit)>,
 }
 
 impl TextToImage {
@@ -392,7 +400,7 @@ impl TextToImage {
         denoiser: &D,
         condition: &D::Condition,
         settings: Sampling,
-        (seeds, edited): (&[(u64, u64)], Option<(Tensor, Edit)>),
+        Batch { seeds, edited }: Batch<'_>,
         progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor, SampleError> {
         let target = self.config.diffusion.target;

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cascade;
+mod doctor;
 mod edit;
 mod eval;
 mod info;
@@ -40,6 +41,8 @@ enum Command {
     Edit(edit::EditArgs),
     /// Train a model from a config.
     Train(train::TrainArgs),
+    /// Check up a training before it is run for hours, and a model after it.
+    Doctor(doctor::DoctorArgs),
     /// Measure how well a model draws what it is asked for.
     Eval(eval::EvalArgs),
     /// Show what the text encoder makes of sentences.
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Upscale(args) => cascade::upscale(&args),
         Command::Edit(args) => edit::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Text(args) => text::run(&args),
         Command::Bench(args) => bench::run(&args),

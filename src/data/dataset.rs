@@ -173,7 +173,7 @@ impl Images {
             return Err(format!("images of {h}x{w} cannot be framed to {side}x{side}"));
         }
         let size = resolution.unwrap_or(side);
-        if size == 0 || side % size != 0 {
+        if size == 0 || !side.is_multiple_of(size) {
             return Err(format!("images of {side}x{side} cannot be shrunk to {size}x{size}: the sides must divide"));
         }
         let (top, left, factor) = ((side - h) / 2, (side - w) / 2, side / size);

@@ -49,7 +49,6 @@ impl Bound {
     }
 }
 
-// ANCHOR: bound
 /// The bound of 8-bit images, each from one x_i at every step of the chain: an unbiased estimate of every term. (C1)
 ///
 /// `pixels` are levels 0 to 255 in the order [B, C, H, W] of `images`, which also key the noise. The model's x_hat_0 is clipped to
@@ -132,4 +131,3 @@ fn step_back(x0: &[f64], x0_hat: &[f64], schedule: &DiscreteSchedule, i: usize, 
     let apart = |(x0, x0_hat): (&f64, &f64)| posterior.coef_x0 * (x0 - x0_hat);
     x0.iter().zip(x0_hat).map(|pair| kl(apart(pair), log_variances[0], 0.0, log_variances[1])).sum()
 }
-// ANCHOR_END: bound

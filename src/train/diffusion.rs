@@ -89,6 +89,90 @@ impl DiffusionTask {
     }
 }
 
+impl DiffusionTask {
+    // ANCHOR: training_loss
+    /// The loss of a step with its own captions, or with others.
+    pub(super) fn loss_with(&self, step: u64, words: Words) -> Result<Tensor, TrainError> {
+        let (seed, images) = (self.config.seed, &self.data.train);
+        let indices = self.batches.indices(step);
+        let shape = [indices.len(), images.channels, images.height, images.width];
+        let device = self.model.unet().device();
+        let x0 = Tensor::constant(Array::from_vec(shape, images.batch_f32(&indices))).to(device);
+        let (mut t, mut eps, mut keep, mut captions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (i, &example) in indices.iter().enumerate() {
+            let i = i as u64;
+            // 1 - [0, 1) is (0, 1]: there is nothing to learn at t = 0.
+            t.push(1.0 - stream(seed, Purpose::Time, step, i).random::<f64>());
+            eps.extend(normal(seed, Purpose::Noise, step, i, images.image_numel()));
+            let drawn = stream(seed, Purpose::Drop, step, i).random::<f64>();
+            keep.push(words.keep(drawn >= self.config.diffusion.drop_text));
+            let label = words.label(images.labels[example], self.captions.classes());
+            captions.push(self.captions.pick(seed, step, i, label));
+        }
+        let eps = x0.constant_like(shape, &eps);
+        let schedule = self.model.schedule();
+        let x_t = q_sample(&x0, &eps, &Levels::at(schedule, &t, x0.dtype()).to(device));
+        let condition = match self.embeddings.get() {
+            Some(embeddings) => condition(embeddings, &captions).map(Some),
+            None => self.model.encode(&captions),
+        };
+        let condition = condition.map_err(|e| TrainError::Setup(e.to_string()))?.map(|c| c.with_dropped(keep));
+        let condition = match self.config.super_resolution {
+            Some(SuperResolutionConfig { factor, .. }) => {
+                Some(Condition::with_low_res(condition, self.smaller(&x0, factor, step)))
+            }
+            None => condition,
+        };
+        let prediction = self.model.unet().forward(&x_t, &t, condition.as_ref());
+        let settings = &self.config.diffusion;
+        Ok(loss(&prediction, &x0, &eps, &t, schedule, settings.target, settings.weighting).mean)
+    }
+    // ANCHOR_END: training_loss
+
+    /// Means of the channels of test images that were made larger, and of the real ones: (drawn, real) for each channel. An error
+    /// unless the model makes images larger.
+    pub(super) fn channel_means(&self) -> Result<Vec<[f64; 2]>, TrainError> {
+        let Some(SuperResolutionConfig { factor, .. }) = self.config.super_resolution else {
+            return Err(TrainError::Setup("this model does not make images larger".into()));
+        };
+        let real = self.real(2)?;
+        let classes = self.data.train.class_names.len();
+        let prompts = (0..classes).map(|class| self.captions.caption(Split::Training, class, 0)).collect();
+        let request = Request { count: 2, seed: self.config.seed, ..self.model.request(prompts) };
+        let drawn = self.model.enlarge(&request, &real.avg_pool2d(factor), &mut |_| ControlFlow::Continue(()));
+        let drawn = drawn.map_err(|e| TrainError::Setup(e.to_string()))?;
+        let [drawn, real] = [drawn, real].map(|images| images.mean(&[0, 2, 3], false).to_f64());
+        Ok(drawn.into_iter().zip(real).map(|(drawn, real)| [drawn, real]).collect())
+    }
+}
+
+/// Which captions a loss is computed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    /// Those of the images, some of them dropped.
+    Training,
+    /// Those of the images.
+    Right,
+    /// Those of the next class.
+    Wrong,
+    /// None.
+    None,
+}
+
+impl Words {
+    fn keep(self, drawn: bool) -> bool {
+        match self {
+            Words::Training => drawn,
+            Words::Right | Words::Wrong => true,
+            Words::None => false,
+        }
+    }
+
+    fn label(self, label: u8, classes: usize) -> usize {
+        (usize::from(label) + usize::from(self == Words::Wrong)) % classes
+    }
+}
+
 impl Task for DiffusionTask {
     /// Lets the text encoder read all captions, if that takes long enough to be worth keeping.
     fn prepare(&self, folder: &RunFolder) -> Result<Option<String>, TrainError> {
@@ -118,41 +202,9 @@ impl Task for DiffusionTask {
 
     /// L_simple with the config's target and weighting (C4, C5), at one random time an image. Time, noise, caption and
     /// dropping of an image are keyed by the step and its place in the batch.
-    // ANCHOR: training_loss
     fn loss(&self, step: u64) -> Result<Tensor, TrainError> {
-        let (seed, images) = (self.config.seed, &self.data.train);
-        let indices = self.batches.indices(step);
-        let shape = [indices.len(), images.channels, images.height, images.width];
-        let device = self.model.unet().device();
-        let x0 = Tensor::constant(Array::from_vec(shape, images.batch_f32(&indices))).to(device);
-        let (mut t, mut eps, mut keep, mut captions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (i, &example) in indices.iter().enumerate() {
-            let i = i as u64;
-            // 1 - [0, 1) is (0, 1]: there is nothing to learn at t = 0.
-            t.push(1.0 - stream(seed, Purpose::Time, step, i).random::<f64>());
-            eps.extend(normal(seed, Purpose::Noise, step, i, images.image_numel()));
-            keep.push(stream(seed, Purpose::Drop, step, i).random::<f64>() >= self.config.diffusion.drop_text);
-            captions.push(self.captions.pick(seed, step, i, usize::from(images.labels[example])));
-        }
-        let eps = x0.constant_like(shape, &eps);
-        let schedule = self.model.schedule();
-        let x_t = q_sample(&x0, &eps, &Levels::at(schedule, &t, x0.dtype()).to(device));
-        let condition = match self.embeddings.get() {
-            Some(embeddings) => condition(embeddings, &captions).map(Some),
-            None => self.model.encode(&captions),
-        };
-        let condition = condition.map_err(|e| TrainError::Setup(e.to_string()))?.map(|c| c.with_dropped(keep));
-        let condition = match self.config.super_resolution {
-            Some(SuperResolutionConfig { factor, .. }) => {
-                Some(Condition::with_low_res(condition, self.smaller(&x0, factor, step)))
-            }
-            None => condition,
-        };
-        let prediction = self.model.unet().forward(&x_t, &t, condition.as_ref());
-        let settings = &self.config.diffusion;
-        Ok(loss(&prediction, &x0, &eps, &t, schedule, settings.target, settings.weighting).mean)
+        self.loss_with(step, Words::Training)
     }
-    // ANCHOR_END: training_loss
 
     fn examples(&self, step: u64) -> Vec<usize> {
         self.batches.indices(step)

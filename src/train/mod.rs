@@ -8,6 +8,7 @@ mod classifier;
 mod config;
 mod data;
 mod diffusion;
+mod doctor;
 mod metrics;
 mod plan;
 mod run_folder;
@@ -22,6 +23,7 @@ pub use config::{
 };
 pub use data::TrainingData;
 pub use diffusion::DiffusionTask;
+pub use doctor::{Doctor, Finding};
 pub use metrics::{Metrics, Record};
 pub use plan::{MemoryPlan, Training};
 pub use run_folder::RunFolder;

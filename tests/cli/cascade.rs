@@ -83,6 +83,16 @@ fn an_image_is_made_larger_with_and_without_words() {
 }
 
 #[test]
+fn a_check_up_of_a_model_that_makes_images_larger_looks_for_a_drift() {
+    let lab = cascade();
+    let settings = ["--set", "super_resolution.factor=2", "--set", "unet.low_res=true"];
+    let ran =
+        lab.run(&[&["doctor", "tiny.toml", "--model", "larger", "--steps", "2", "--json"][..], &settings].concat());
+    let drift = ran.json().as_array().unwrap().iter().find(|f| f["name"] == "drift of the channels").unwrap().clone();
+    assert!(drift["passed"].is_boolean() && drift["seen"].as_str().unwrap().contains(" for "), "{drift}");
+}
+
+#[test]
 fn what_is_no_cascade_says_why() {
     let lab = cascade();
     let write = |text: &str| fs::write(lab.path("wrong.toml"), text).unwrap();

@@ -366,3 +366,39 @@ fn the_bound_in_bits_per_dimension_is_kept_with_its_terms() {
         &["eval", "tiny.safetensors", "--data", "data", "--bits-per-dim", "21"],
     );
 }
+
+/// A check-up of the tiny run: what is well, what is not, and what cannot be seen without a model.
+#[test]
+fn a_check_up_says_what_is_wrong_and_what_to_do() {
+    let lab = lab();
+    let findings = |code: i32, args: &[&str]| {
+        let ran = lab.run(&[&["doctor", "tiny.toml", "--quiet", "--json"][..], args].concat());
+        assert_eq!(ran.code, code, "{}{}", ran.out, ran.err);
+        let all = ran.json();
+        let of = |name: &str| all.as_array().unwrap().iter().find(|f| f["name"] == name).unwrap()["passed"].clone();
+        [
+            "noise at t = 1",
+            "age of the average",
+            "one image by heart",
+            "gradients of all layers",
+            "the text matters",
+            "drift of the channels",
+        ]
+        .map(|name| of(name).as_bool())
+    };
+    let (good, bad) = (Some(true), Some(false));
+    // Six steps make no average old: 0.18 x 0.25 x .. of it are first weights.
+    assert_eq!(findings(0, &["--set", "train.steps=6"])[..4], [good; 4]);
+    assert_eq!(findings(1, &["--set", "train.ema=0.9999", "--set", "train.steps=1"])[1], bad);
+    assert_eq!(findings(1, &["--steps", "1"])[2], bad);
+    // Six steps on random images: nothing is known of captions yet.
+    assert_eq!(findings(1, &["--model", "tiny.safetensors"])[4..], [bad, None]);
+    let table = lab.run(&["doctor", "tiny.toml", "--steps", "1"]);
+    assert!(table.out.contains("one image by heart") && table.out.contains("BAD"), "{}", table.out);
+    assert!(
+        table.out.contains("the text matters") && table.out.contains("name a trained model with --model"),
+        "{}",
+        table.out
+    );
+    lab.bad(1, "only diffusion models are checked up", &["doctor", "judge.toml"]);
+}

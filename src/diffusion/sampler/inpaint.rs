@@ -16,7 +16,6 @@ pub struct Given {
     pub rounds: usize,
 }
 
-// ANCHOR: inpaint
 /// RePaint (2201.09865) algorithm 1, from x = x_t at the first time:
 ///
 /// ```text
@@ -59,4 +58,3 @@ pub(super) fn run<D: Denoiser + ?Sized>(
     }
     Ok(x)
 }
-// ANCHOR_END: inpaint

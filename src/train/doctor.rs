@@ -1,0 +1,203 @@
+//! A check-up of a training before it is run for hours, and of a model after it.
+
+use super::diffusion::Words;
+use super::trainer::Learner;
+use super::{DiffusionRun, DiffusionTask, RunConfig, Task, TrainError, Training};
+use crate::array::Device;
+use crate::autograd::no_grad;
+use crate::data::{Dataset, Images};
+use crate::diffusion::Schedule;
+use crate::nn::Weights;
+use crate::optim::LearningRate;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What one look found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub name: &'static str,
+    /// Whether all is well; none if it could not be looked at.
+    pub passed: Option<bool>,
+    /// What was seen, in words.
+    pub seen: String,
+    /// What to do if it did not pass, or why it could not be looked at.
+    pub advice: &'static str,
+}
+
+/// A check-up of a diffusion run, and of the weights of its model if there are any.
+pub struct Doctor {
+    run: DiffusionRun,
+    data: Arc<Dataset>,
+    device: Device,
+    /// Steps of the trial on one image.
+    steps: u64,
+}
+
+/// At this learning rate a network of any size learns one image.
+const TRIAL_RATE: f64 = 1e-3;
+
+/// Batches that a loss is averaged over, far from those of training.
+const BATCHES: std::ops::Range<u64> = 1 << 40..(1 << 40) + 8;
+
+impl Doctor {
+    /// Looks at this run. The trial on one image has `steps` steps.
+    pub fn new(run: DiffusionRun, data: Arc<Dataset>, device: Device, steps: u64) -> Doctor {
+        Doctor { run, data, device, steps }
+    }
+
+    /// All looks, in the order of their names below. `tell` is called with each before it begins.
+    pub fn examine(&self, weights: Option<&Weights>, tell: &mut dyn FnMut(&str)) -> Result<Vec<Finding>, TrainError> {
+        let mut findings = vec![self.terminal_snr(), self.young_average()];
+        tell("learning one image by heart");
+        findings.extend(self.one_image()?);
+        let trained = weights.map(|weights| -> Result<DiffusionTask, TrainError> {
+            let task = DiffusionTask::new(self.run.clone(), self.data.clone())?;
+            task.parameters().load(weights).map_err(|e| TrainError::Setup(e.to_string()))?;
+            Ok(task.on(self.device))
+        });
+        let trained = trained.transpose()?;
+        tell("looking whether the text matters");
+        findings.push(self.text_matters(trained.as_ref())?);
+        tell("looking for a drift of the channels");
+        findings.push(self.channel_drift(trained.as_ref())?);
+        Ok(findings)
+    }
+
+    /// Sampling begins with pure noise; so training must end with it.
+    fn terminal_snr(&self) -> Finding {
+        let snr = self.run.diffusion.schedule.build().log_snr(1.0).exp();
+        Finding {
+            name: "noise at t = 1",
+            passed: Some(snr < 1e-3),
+            seen: format!("signal-to-noise ratio {snr:.1e}"),
+            advice: "the model is never trained on pure noise, which sampling begins with; take another diffusion.schedule",
+        }
+    }
+
+    /// d_1 d_2 .. d_n: the share that the first weights still have in the moving average at the end.
+    fn young_average(&self) -> Finding {
+        let decay = |k: u64| self.run.train.ema.min((1 + k) as f64 / (10 + k) as f64);
+        let share: f64 = (1..=self.run.train.steps).map(decay).product();
+        Finding {
+            name: "age of the average",
+            passed: Some(share < 1e-2),
+            seen: format!("after {} steps {:.2} % of it are first weights", self.run.train.steps, 100.0 * share),
+            advice: "images are drawn with the averaged weights: lower train.ema, or train for more steps",
+        }
+    }
+
+    /// A network that cannot learn one image has a mistake in it, or too small a share of gradients; and once it has learnt, every
+    /// layer must have had a part in it.
+    fn one_image(&self) -> Result<[Finding; 2], TrainError> {
+        let batch = self.run.train.batch.min(16);
+        let run = DiffusionRun {
+            learning_rate: LearningRate::Constant { rate: TRIAL_RATE },
+            train: super::TrainConfig { batch, ..self.run.train.clone() },
+            ..self.run.clone()
+        };
+        let one = Arc::new(Dataset { train: first(&self.data.train), test: self.data.test.clone() });
+        let config = RunConfig::Diffusion(run.clone());
+        let task = DiffusionTask::new(run, one)?.on(self.device);
+        let before = loss(&task, Words::Right)?;
+        let mut learner = Learner::new(&task, &config)?;
+        for _ in 0..self.steps {
+            learner.step()?;
+        }
+        let after = loss(&task, Words::Right)?;
+        let learnt = Finding {
+            name: "one image by heart",
+            passed: Some(after < 0.3 * before),
+            seen: format!("loss {before:.3} before, {after:.3} after {} steps", self.steps),
+            advice: "the network does not even learn one image: look at its sizes, at the target, and at the gradients below",
+        };
+        Ok([learnt, gradients(&task)?])
+    }
+
+    /// The loss with the right captions, with wrong ones, and without: if the first is not the smallest, the text is ignored.
+    fn text_matters(&self, trained: Option<&DiffusionTask>) -> Result<Finding, TrainError> {
+        let name = "the text matters";
+        if self.run.text.is_none() {
+            return Ok(Finding { name, passed: None, seen: "it takes no text".into(), advice: "" });
+        }
+        let Some(task) = trained else {
+            return Ok(Finding {
+                name,
+                passed: None,
+                seen: String::new(),
+                advice: "name a trained model with --model",
+            });
+        };
+        let [right, wrong, none] = [Words::Right, Words::Wrong, Words::None].map(|words| loss(task, words));
+        let (right, wrong, none) = (right?, wrong?, none?);
+        Ok(Finding {
+            name,
+            passed: Some(right < 0.995 * wrong),
+            seen: format!("loss {right:.4} with the right captions, {wrong:.4} with wrong ones, {none:.4} without"),
+            advice: "train for longer, drop fewer texts (diffusion.drop_text), or look at what `imagen text` makes of the captions",
+        })
+    }
+
+    /// The means of the channels of images that were made larger, against those of the real ones: colours that shift.
+    fn channel_drift(&self, trained: Option<&DiffusionTask>) -> Result<Finding, TrainError> {
+        let name = "drift of the channels";
+        if self.run.super_resolution.is_none() {
+            return Ok(Finding { name, passed: None, seen: "it does not make images larger".into(), advice: "" });
+        }
+        let Some(task) = trained else {
+            return Ok(Finding {
+                name,
+                passed: None,
+                seen: String::new(),
+                advice: "name a trained model with --model",
+            });
+        };
+        let means = task.channel_means()?;
+        let worst = means.iter().map(|[drawn, real]| (drawn - real).abs()).fold(0.0, f64::max);
+        let seen: Vec<String> = means.iter().map(|[drawn, real]| format!("{drawn:.3} for {real:.3}")).collect();
+        Ok(Finding {
+            name,
+            passed: Some(worst < 0.05),
+            seen: seen.join(", "),
+            advice: "shades shift when images are made larger: train for longer, or lower aug and the guidance of this stage",
+        })
+    }
+}
+
+/// The first image alone.
+fn first(images: &Images) -> Images {
+    Images { pixels: images.image(0).to_vec(), labels: images.labels[..1].to_vec(), ..images.clone() }
+}
+
+/// The mean loss of the present weights.
+fn loss(task: &DiffusionTask, words: Words) -> Result<f64, TrainError> {
+    let losses = BATCHES.map(|step| no_grad(|| task.loss_with(step, words)).map(|loss| loss.item()));
+    Ok(losses.collect::<Result<Vec<f64>, _>>()?.iter().sum::<f64>() / BATCHES.count() as f64)
+}
+
+/// Norms of the gradients, layer by layer.
+fn gradients(task: &DiffusionTask) -> Result<Finding, TrainError> {
+    // Some texts are dropped, so that the null token has a part as well.
+    let mut squares: BTreeMap<String, f64> = BTreeMap::new();
+    for step in BATCHES {
+        let gradients = task.loss_with(step, Words::Training)?.backward();
+        for param in task.parameters().iter() {
+            let layer = param.name().rsplit_once('.').map_or(param.name(), |(layer, _)| layer).to_string();
+            let gradient = gradients.get(&param.tensor()).map_or(Vec::new(), |gradient| gradient.to_f64());
+            *squares.entry(layer).or_default() += gradient.iter().map(|g| g * g).sum::<f64>();
+        }
+    }
+    let norm = |(layer, square): (&String, &f64)| (layer.clone(), square.sqrt());
+    let norms: Vec<(String, f64)> = squares.iter().map(norm).collect();
+    let by_norm = |a: &&(String, f64), b: &&(String, f64)| a.1.total_cmp(&b.1);
+    let (least, most) = (norms.iter().min_by(by_norm), norms.iter().max_by(by_norm));
+    let say =
+        |found: Option<&(String, f64)>| found.map_or(String::new(), |(layer, norm)| format!("{norm:.1e} ({layer})"));
+    Ok(Finding {
+        name: "gradients of all layers",
+        passed: Some(norms.iter().all(|(_, norm)| norm.is_finite() && *norm > 0.0)),
+        seen: format!("{} layers, from {} to {}", norms.len(), say(least), say(most)),
+        advice: "a layer without a gradient learns nothing: the result does not depend on it",
+    })
+}
