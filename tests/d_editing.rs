@@ -101,5 +101,6 @@ fn times_begin_where_the_image_was_noised_up_to() {
     assert_eq!(settings.times_from(0.6), [0.6, 0.5, 0.25, 0.0]);
     assert_eq!(settings.times_from(0.5), [0.5, 0.25, 0.0]);
     assert_eq!(settings.times_from(0.01), [0.01, 0.0]);
+    assert_eq!(settings.times_from(1e-9), [1e-9, 0.0]);
     assert!(std::panic::catch_unwind(|| settings.times_from(0.0)).is_err());
 }

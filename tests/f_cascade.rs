@@ -250,6 +250,7 @@ fn images_are_framed_and_shrunk() {
         (None, Some(3), "8x8 cannot be shrunk to 3x3"),
         (Some(12), Some(0), "12x12 cannot be shrunk to 0x0"),
         (Some(1 << 40), None, "cannot be framed"),
+        (Some(1 << 15), None, "cannot be framed"),
     ] {
         let error = part.clone().resized(pad, resolution).unwrap_err();
         assert!(error.contains(why), "{error}");
@@ -259,9 +260,8 @@ fn images_are_framed_and_shrunk() {
 // F  Every stage is shown what the one before it drew, and a cascade is nothing but its stages.
 #[test]
 fn a_cascade_is_its_stages_one_after_the_other() {
-    let stages = || {
-        vec![stage(4, false, Threshold::Static), stage(8, true, Threshold::Static), stage(16, true, Threshold::None)]
-    };
+    let stages =
+        || vec![stage(4, false, Threshold::Static), stage(8, true, Threshold::None), stage(16, true, Threshold::None)];
     let cascade = Cascade::new(stages()).unwrap();
     let requests = cascade.requests(&["a seven".into(), "a two".into()], 2, 1);
     let mut seen = Vec::new();
@@ -279,6 +279,10 @@ fn a_cascade_is_its_stages_one_after_the_other() {
     let first = alone[0].sample(&requests[0], &mut go_on).unwrap();
     let second = alone[1].enlarge(&requests[1], &first, &mut go_on).unwrap();
     assert!(drawn[0].array().bit_eq(first.array()) && drawn[1].array().bit_eq(second.array()));
+    // What leaves the range of images is brought back: no network was ever shown such an image.
+    assert!(second.to_f64().iter().any(|v| v.abs() > 1.0));
+    let third = alone[2].enlarge(&requests[2], &second.clamp(-1.0, 1.0), &mut go_on).unwrap();
+    assert!(drawn[2].array().bit_eq(third.array()));
     // The last two alone make real images larger.
     let upper = Cascade::new(alone.into_iter().skip(1).collect()).unwrap();
     let again = upper.sample(&requests[1..], Some(&first), &mut |_, _| ControlFlow::Continue(())).unwrap();

@@ -1,5 +1,6 @@
 //! The cascade: a base model, and models that make its images larger, one after the other.
 
+use super::config::check_aug;
 use super::{ModelError, Request, TextToImage};
 use crate::array::Device;
 use crate::autograd::Tensor;
@@ -20,7 +21,7 @@ pub struct CascadeConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageEntry {
-    /// The folder of a run, a .safetensors file or a bundled model.
+    /// The folder of a run, a .safetensors file or a bundled model; a path is seen from the current folder.
     pub model: PathBuf,
     /// Guidance weight w (E2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,6 +32,17 @@ pub struct StageEntry {
     /// How much noise is put on the image of the stage before (F2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aug: Option<f64>,
+}
+
+impl StageEntry {
+    /// An error naming the first entry that is out of range.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(guidance) = self.guidance.filter(|guidance| !guidance.is_finite()) {
+            return Err(format!("guidance must be a number, not {guidance}"));
+        }
+        self.sampling.map_or(Ok(()), |sampling| sampling.check().map_err(|e| e.to_string()))?;
+        self.aug.map_or(Ok(()), check_aug)
+    }
 }
 
 /// A base model and any number of super-resolution models. (F)

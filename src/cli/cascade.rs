@@ -19,7 +19,7 @@ use std::process::ExitCode;
 /// image shows.
 #[derive(Args)]
 pub struct UpscaleArgs {
-    /// The image: a PNG file. It is made as small as the model wants it
+    /// The image: a PNG file. It is stretched to the small size that the model wants
     image: PathBuf,
     /// What it shows; a model that takes text draws without words if it is not given
     #[arg(long)]
@@ -79,9 +79,17 @@ impl Named {
     fn of(entries: Vec<StageEntry>, upper: bool, device: Device) -> Result<Named> {
         let (mut stages, mut digests, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for entry in entries {
+            entry.check().map_err(Failure)?;
             let found = model::find(&entry.model.to_string_lossy())?;
             let stage = found.text_to_image()?;
-            if !upper || stage.config().super_resolution.is_some() {
+            let larger = stage.config().super_resolution.is_some();
+            if entry.aug.is_some() && !larger {
+                return fail(format!(
+                    "aug has no meaning for {}, which does not make images larger",
+                    entry.model.display()
+                ));
+            }
+            if !upper || larger {
                 stages.push(stage);
                 digests.push(found.digest);
                 kept.push(entry);
@@ -146,10 +154,21 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
         sample::apply(args, request)?;
         request.seed = request.seed.wrapping_add(if args.seed.is_some() { own } else { 0 });
     }
-    let (Some(first), Some(last)) = (named.cascade.stages().first(), requests.last()) else {
-        return fail("the cascade has no stage");
-    };
-    sample::check(last, first)?;
+    let Some(last) = requests.last() else { return fail("the cascade has no stage") };
+    let pairs = || requests.iter().zip(named.cascade.stages());
+    for (request, stage) in pairs() {
+        sample::check(request, stage)?;
+    }
+    // It is enough that one stage heeds it.
+    let heeded = |(request, stage): (&Request, &TextToImage)| request.guidance > 1.0 && stage.encoder().is_some();
+    if let (false, Some((request, stage))) = (pairs().any(heeded), pairs().next()) {
+        sample::note_on_negative(request, stage);
+    }
+    if args.stages
+        && args.out.as_ref().is_some_and(|out| !out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")))
+    {
+        return fail("the stages side by side are one picture: let --out end in .png");
+    }
     let target = sample::target(args, last)?;
     let drawn = named.draw(&requests, None, args.common.quiet)?;
     let text = named.texts(&requests)?;
@@ -163,8 +182,9 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
         }
         sample::Target::Folder(folder) => {
             let paths = sample::file_names(&folder, last);
-            for (path, picture) in paths.iter().zip(pictures) {
-                picture::write(path, picture, &text)?;
+            for (i, (path, picture)) in paths.iter().zip(pictures).enumerate() {
+                let own: Vec<Request> = requests.iter().map(|request| sample::single(request, i)).collect();
+                picture::write(path, picture, &named.texts(&own)?)?;
             }
             paths
         }
@@ -241,6 +261,12 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
         request.guidance = if args.prompt.is_some() { args.guidance.unwrap_or(request.guidance) } else { 0.0 };
         request.sampling.steps = args.steps.map_or(request.sampling.steps, |steps| steps as usize);
     }
+    if requests.iter().any(|request| !request.guidance.is_finite()) {
+        return fail("--guidance must be a number");
+    }
+    if args.prompt.is_some() && first.encoder().is_none() {
+        note("note: this model takes no text; the words have no effect");
+    }
     let copies = small.broadcast_to([args.count as usize, channels, height / factor, width / factor]);
     let drawn = named.draw(&requests, Some(&copies), args.common.quiet)?;
     let from = Picture::from_array(small.array()).remove(0);
@@ -258,8 +284,8 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A picture as [1, C, H, W] in [-1, 1]: grey or in colour as the model wants it, and each pixel the mean of what it covers, or
-/// between its neighbours if the picture is smaller.
+/// A picture as [1, C, H, W] in [-1, 1]: grey or in colour as the model wants it, and stretched to its size. Pixels are means of
+/// squares, or between neighbours where the picture is not a multiple of that size.
 pub(super) fn resized(picture: &Picture, [channels, height, width]: [usize; 3]) -> Tensor {
     let (h, w, c) = (picture.height, picture.width, picture.channels);
     let plane = |channel: usize| -> Vec<f32> {

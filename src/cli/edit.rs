@@ -17,12 +17,12 @@ use std::process::ExitCode;
 /// from there: --strength says how far.
 #[derive(Args)]
 pub struct EditArgs {
-    /// The image: a PNG file. It is made as large as the model's images are
+    /// The image: a PNG file of one image. It is stretched to the size of the model's images
     image: PathBuf,
     /// What it should show
     prompt: String,
     /// How much is changed, above 0 and up to 1, where nothing is left of the image
-    #[arg(long, default_value_t = 0.6, conflicts_with = "mask")]
+    #[arg(long, default_value_t = 0.6, conflicts_with = "mask", value_parser = parse_strength)]
     strength: f64,
     /// A PNG file: white where the image is drawn anew
     #[arg(long, value_name = "PNG")]
@@ -53,6 +53,13 @@ pub struct EditArgs {
     force: bool,
     #[command(flatten)]
     common: Common,
+}
+
+fn parse_strength(text: &str) -> std::result::Result<f64, String> {
+    match text.parse() {
+        Ok(strength) if strength > 0.0 && strength <= 1.0 => Ok(strength),
+        _ => Err("it must be a number above 0, at most 1".to_string()),
+    }
 }
 
 pub fn run(args: &EditArgs) -> Result {

@@ -9,6 +9,7 @@ use imagen::diffusion::{Bound, Images, ReverseVariance, bound};
 use imagen::eval::{Agreement, Classifier, Evaluation, Report, evaluate};
 use imagen::files;
 use imagen::picture::{Chart, Curve, charts, heatmap};
+use imagen::train::DataConfig;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -36,15 +37,15 @@ pub struct EvalArgs {
     steps: Option<u32>,
     /// Measure the variational bound instead, on N real test images with their captions: how many bits a number of an image costs
     /// with this model as a code, step by step of the chain
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "16", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "16", conflicts_with_all = ["samples", "guidance", "steps", "classifier"], value_parser = clap::value_parser!(u32).range(2..=100_000))]
     bits_per_dim: Option<u32>,
     /// The variance of a step back, for the bound
     #[arg(long, value_enum, default_value = "small", requires = "bits_per_dim")]
     variance: VarianceName,
-    /// Chooses the noise that the images grow from
+    /// Chooses the noise
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Folder for eval.json and the confusion matrices [default: the run's folder, if it is one]
+    /// Folder for eval.json and the confusion matrices, or for bound.json and its picture [default: the run's folder, if it is one]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// The classifier that judges
@@ -71,7 +72,7 @@ pub fn run(args: &EvalArgs) -> Result {
     let found = model::find(&args.model)?;
     let model = found.text_to_image()?.on(device);
     if let Some(images) = args.bits_per_dim {
-        return bits_per_dim(args, &model, images as usize);
+        return bits_per_dim(args, &model, found.data(), images as usize);
     }
     let judge = model::find(&args.classifier)?;
     let classifier = Classifier::from_weights(&judge.weights).map_err(|e| Failure(format!("{}: {e}", judge.origin)))?;
@@ -98,7 +99,7 @@ pub fn run(args: &EvalArgs) -> Result {
     sampling.steps = args.steps.map_or(sampling.steps, |s| s as usize);
     let samples = args.samples as usize;
     let settings = Evaluation { samples, guidance, sampling, seed: args.seed };
-    let bar = bar(args.common.quiet, Evaluation::SPLITS.len() * samples);
+    let bar = bar(args.common.quiet, Evaluation::SPLITS.len() * samples, "images");
     let report = evaluate(&model, &classifier, &data, &Captions::of(name), settings, &mut |done, _| {
         bar.set_position(done as u64);
         ControlFlow::Continue(())
@@ -150,11 +151,17 @@ struct Bits {
 }
 
 /// The variational bound of the model on the first real test images.
-fn bits_per_dim(args: &EvalArgs, model: &TextToImage, count: usize) -> Result {
-    let name = DatasetName::Mnist;
-    let data = Dataset::load(name, &args.data.clone().unwrap_or_else(|| name.default_folder()))?.test;
+fn bits_per_dim(args: &EvalArgs, model: &TextToImage, config: Option<DataConfig>, count: usize) -> Result {
+    let Some(DataConfig { name, folder: place, pad, resolution }) = config else {
+        return fail("these weights do not say which images the model was trained on");
+    };
+    if model.config().super_resolution.is_some() {
+        return fail("the bound of a model that makes images larger is not measured yet");
+    }
+    let place = args.data.clone().or(place).unwrap_or_else(|| name.default_folder());
+    let data = Dataset::load(name, &place)?.resized(pad, resolution).map_err(Failure)?.test;
     let size = [data.channels, data.height, data.width];
-    if model.image_size() != size || model.config().super_resolution.is_some() {
+    if model.image_size() != size {
         return fail(format!("the data has images of {size:?}, and the model draws {:?}", model.image_size()));
     }
     if count > data.len() {
@@ -166,7 +173,7 @@ fn bits_per_dim(args: &EvalArgs, model: &TextToImage, count: usize) -> Result {
         VarianceName::Large => ReverseVariance::Large,
     };
     let (captions, schedule) = (Captions::of(name), model.config().diffusion.schedule.build());
-    let bar = bar(args.common.quiet, count.div_ceil(TextToImage::BATCH) * schedule.steps());
+    let bar = bar(args.common.quiet, count.div_ceil(TextToImage::BATCH) * schedule.steps(), "steps");
     let mut bounds = Vec::new();
     for chosen in (0..count).collect::<Vec<_>>().chunks(TextToImage::BATCH) {
         let words: Vec<String> =
@@ -274,10 +281,11 @@ fn confusion(split: &str, agreement: &Agreement) -> String {
     heatmap(&title, ("asked for", "recognised"), agreement.classes(), agreement.classes(), &values)
 }
 
-fn bar(quiet: bool, length: usize) -> ProgressBar {
+fn bar(quiet: bool, length: usize, unit: &str) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} images  {eta} left").expect("the template is right");
+    let style = ProgressStyle::with_template(&format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{eta}} left"));
+    let style = style.expect("the template is right");
     ProgressBar::new(length as u64).with_style(style)
 }

@@ -4,11 +4,10 @@ use super::{Failure, Result, fail};
 use imagen::array::Device;
 use imagen::cascade::TextToImage;
 use imagen::cascade::bundled::{self, Bundled, digest};
-use imagen::data::DatasetName;
 use imagen::eval::Classifier;
 use imagen::files;
 use imagen::nn::Weights;
-use imagen::train::{Checkpoint, CheckpointError, RunFolder};
+use imagen::train::{Checkpoint, CheckpointError, DataConfig, RunFolder};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,6 +72,12 @@ fn in_run(path: &Path) -> Result<Found> {
 }
 
 impl Found {
+    /// The images that the model was trained on, if it says so.
+    pub fn data(&self) -> Option<DataConfig> {
+        let config: serde_json::Value = serde_json::from_str(self.weights.metadata.get("config")?).ok()?;
+        serde_json::from_value(config["data"].clone()).ok()
+    }
+
     /// The text-to-image model of these weights.
     pub fn text_to_image(&self) -> Result<TextToImage> {
         TextToImage::from_weights(&self.weights).map_err(|e| Failure(format!("{}: {e}", self.origin)))
@@ -92,10 +97,7 @@ impl Judge {
         let found = find(name)?;
         let classifier =
             Classifier::from_weights(&found.weights).map_err(|e| Failure(format!("{}: {e}", found.origin)))?;
-        let config: Option<serde_json::Value> =
-            found.weights.metadata.get("config").and_then(|json| serde_json::from_str(json).ok());
-        let data = config.and_then(|config| serde_json::from_value::<DatasetName>(config["data"]["name"].clone()).ok());
-        let classes = data.map_or(&[][..], DatasetName::class_names);
+        let classes = found.data().map_or(&[][..], |data| data.name.class_names());
         Ok(Judge { classifier, origin: found.origin, classes })
     }
 

@@ -56,7 +56,7 @@ pub struct SampleArgs {
     pub(super) seed: Option<u64>,
     /// A PNG file, or a folder for one file an image [default: a new PNG named after the prompt]
     #[arg(long, value_name = "PATH")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Replace files that exist
     #[arg(long)]
     force: bool,
@@ -205,7 +205,11 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
         Some(path) => {
             let (_, text) = picture::read(path)?;
             let json = text.get("request").ok_or_else(|| {
-                Failure(format!("{} was not drawn by this program: it has no settings in it", path.display()))
+                let why = match text.contains_key("requests") {
+                    true => "was drawn by a cascade; name it with --cascade",
+                    false => "was not drawn by `imagen sample`: it has no settings of it",
+                };
+                Failure(format!("{} {why}", path.display()))
             })?;
             if text.get("model sha256").is_some_and(|d| d != digest) {
                 note("note: that image was drawn by another model; the same settings will draw something else");
@@ -216,6 +220,7 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
     };
     apply(args, &mut request)?;
     check(&request, model)?;
+    note_on_negative(&request, model);
     Ok(request)
 }
 
@@ -253,10 +258,6 @@ pub(super) fn apply(args: &SampleArgs, request: &mut Request) -> Result<()> {
 
 /// An error if the request cannot be meant, and notes on what will have no effect.
 pub(super) fn check(request: &Request, model: &TextToImage) -> Result<()> {
-    if request.negative.is_some() && (request.guidance == 1.0 || model.encoder().is_none()) {
-        let why = if request.guidance == 1.0 { "the guidance is 1, which is none" } else { "this model takes no text" };
-        note(format!("note: the negative prompt has no effect: {why}"));
-    }
     // The flags are within these bounds; the settings in a picture may be anything.
     let within = |n: usize, most: usize| (1..=most).contains(&n);
     let whole = !request.prompts.is_empty() && request.first.checked_add(MOST_IMAGES as u64).is_some();
@@ -284,12 +285,24 @@ fn led(args: &SampleArgs, model: TextToImage, device: Device, request: &mut Requ
         };
     };
     let judge = Judge::find(name)?;
-    let scale = args.classifier_scale.unwrap_or(1.0);
+    let scale = args.classifier_scale.or(request.lead.map(|lead| lead.scale)).unwrap_or(1.0);
     if !scale.is_finite() {
         return fail(format!("--classifier-scale must be a number, not {scale}"));
     }
     request.lead = Some(Lead { class: judge.class(class)?, scale });
     judge.leading(model, device)
+}
+
+/// Says if the negative prompt does not do what it is for.
+pub(super) fn note_on_negative(request: &Request, model: &TextToImage) {
+    let why = match request.guidance {
+        _ if request.negative.is_none() => return,
+        _ if model.encoder().is_none() => "has no effect: this model takes no text",
+        1.0 => "has no effect: the guidance is 1, which is none",
+        w if w < 1.0 => "is led towards, not away from: the guidance is below 1",
+        _ => return,
+    };
+    note(format!("note: the negative prompt {why}"));
 }
 
 /// Where to write, checked before anything is drawn.
@@ -361,7 +374,7 @@ pub(super) fn file_names(folder: &Path, request: &Request) -> Vec<PathBuf> {
 }
 
 /// The request that draws image i of `request` alone.
-fn single(request: &Request, i: usize) -> Request {
+pub(super) fn single(request: &Request, i: usize) -> Request {
     Request {
         prompts: vec![request.prompts[i / request.count].clone()],
         count: 1,

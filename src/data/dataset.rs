@@ -176,6 +176,10 @@ impl Images {
         if size == 0 || !side.is_multiple_of(size) {
             return Err(format!("images of {side}x{side} cannot be shrunk to {size}x{size}: the sides must divide"));
         }
+        let bytes = (self.len() * self.channels) as u64 * (size * size) as u64;
+        if bytes > MOST_BYTES {
+            return Err(format!("{} images of {size}x{size} would take {} GB", self.len(), bytes >> 30));
+        }
         let (top, left, factor) = ((side - h) / 2, (side - w) / 2, side / size);
         let mut pixels = Vec::with_capacity(self.len() * self.channels * size * size);
         for channel in self.pixels.chunks_exact((h * w).max(1)) {
@@ -236,6 +240,9 @@ pub struct Dataset {
     /// To test on.
     pub test: Images,
 }
+
+/// What images may take after they were framed: 16 GiB.
+const MOST_BYTES: u64 = 16 << 30;
 
 /// A side of more pixels is taken for a slip of the hand.
 const MOST_PIXELS: usize = 4096;

@@ -43,7 +43,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The whole bound: no code that is made with this model can be expected to need more.
+    /// The whole bound: a code that is made with this model needs no more than this, in expectation.
     pub fn total(&self) -> f64 {
         self.prior + self.terms.iter().sum::<f64>()
     }

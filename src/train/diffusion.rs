@@ -3,7 +3,7 @@
 use super::{DiffusionRun, RunConfig, RunFolder, Task, TrainError};
 use crate::array::{Array, Device};
 use crate::autograd::Tensor;
-use crate::cascade::{ModelError, Request, SuperResolutionConfig, TextToImage, condition};
+use crate::cascade::{ModelError, Request, StageConfig, SuperResolutionConfig, TextToImage, condition};
 use crate::data::{Batches, Captions, Dataset, Split};
 use crate::diffusion::{Denoiser, Levels, LowRes, SampleError, Step, loss, q_sample};
 use crate::files;
@@ -59,6 +59,11 @@ impl DiffusionTask {
 }
 
 impl DiffusionTask {
+    /// What the model is made from.
+    pub(super) fn stage(&self) -> &StageConfig {
+        self.model.config()
+    }
+
     /// The first `count` test images of every class, [classes * count, C, H, W], class by class; again from the first if there are
     /// fewer.
     fn real(&self, count: usize) -> Result<Tensor, TrainError> {

@@ -5,6 +5,7 @@ use super::trainer::Learner;
 use super::{DiffusionRun, DiffusionTask, RunConfig, Task, TrainError, Training};
 use crate::array::Device;
 use crate::autograd::no_grad;
+use crate::cascade::StageConfig;
 use crate::data::{Dataset, Images};
 use crate::diffusion::Schedule;
 use crate::nn::Weights;
@@ -50,19 +51,29 @@ impl Doctor {
     /// All looks, in the order of their names below. `tell` is called with each before it begins.
     pub fn examine(&self, weights: Option<&Weights>, tell: &mut dyn FnMut(&str)) -> Result<Vec<Finding>, TrainError> {
         let mut findings = vec![self.terminal_snr(), self.young_average()];
+        // First of all: a model of another kind is found out before the trial.
+        let trained = weights.map(|weights| self.trained(weights)).transpose()?;
         tell("learning one image by heart");
         findings.extend(self.one_image()?);
-        let trained = weights.map(|weights| -> Result<DiffusionTask, TrainError> {
-            let task = DiffusionTask::new(self.run.clone(), self.data.clone())?;
-            task.parameters().load(weights).map_err(|e| TrainError::Setup(e.to_string()))?;
-            Ok(task.on(self.device))
-        });
-        let trained = trained.transpose()?;
         tell("looking whether the text matters");
         findings.push(self.text_matters(trained.as_ref())?);
         tell("looking for a drift of the channels");
         findings.push(self.channel_drift(trained.as_ref())?);
         Ok(findings)
+    }
+
+    /// The run with these weights. An error if they are of another kind of model than it trains.
+    fn trained(&self, weights: &Weights) -> Result<DiffusionTask, TrainError> {
+        let task = DiffusionTask::new(self.run.clone(), self.data.clone())?;
+        let stage: Option<StageConfig> = weights.metadata.get("stage").and_then(|json| serde_json::from_str(json).ok());
+        let mine = task.stage();
+        let stage = stage.map(|stage| StageConfig { sampling: mine.sampling, ..stage });
+        if stage.as_ref() != Some(mine) {
+            let why = "the model was trained with another [text], [unet], [diffusion] or [super_resolution] than the config says";
+            return Err(TrainError::Setup(why.into()));
+        }
+        task.parameters().load(weights).map_err(|e| TrainError::Setup(e.to_string()))?;
+        Ok(task.on(self.device))
     }
 
     /// Sampling begins with pure noise; so training must end with it.
@@ -178,10 +189,10 @@ fn loss(task: &DiffusionTask, words: Words) -> Result<f64, TrainError> {
 
 /// Norms of the gradients, layer by layer.
 fn gradients(task: &DiffusionTask) -> Result<Finding, TrainError> {
-    // Some texts are dropped, so that the null token has a part as well.
+    // Without a text the null token has a part, and with one the layers for texts have.
     let mut squares: BTreeMap<String, f64> = BTreeMap::new();
-    for step in BATCHES {
-        let gradients = task.loss_with(step, Words::Training)?.backward();
+    for (step, words) in BATCHES.zip([Words::Right, Words::None].into_iter().cycle()) {
+        let gradients = task.loss_with(step, words)?.backward();
         for param in task.parameters().iter() {
             let layer = param.name().rsplit_once('.').map_or(param.name(), |(layer, _)| layer).to_string();
             let gradient = gradients.get(&param.tensor()).map_or(Vec::new(), |gradient| gradient.to_f64());

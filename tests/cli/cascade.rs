@@ -53,6 +53,16 @@ fn a_cascade_draws_stage_by_stage_and_a_picture_of_it_can_be_drawn_again() {
     assert_ne!(picture(&lab, "c.png"), sheet);
     let ran = lab.good(&[&cascade[..], &["seven", "--count", "2", "--out", "folder"]].concat());
     assert_eq!(ran.out.lines().count(), 2);
+    // Each file of it draws itself again.
+    let second = ran.out.lines().nth(1).unwrap();
+    lab.good(&[&cascade[..], &["--from", second, "--out", "again.png"]].concat());
+    let (again, own) = (picture(&lab, "again.png"), picture(&lab, second));
+    assert!((0..SIDE * SIDE).all(|i| again.at(4 + 4 * (i % SIDE), 4 + 4 * (i / SIDE)) == own.at(i % SIDE, i / SIDE)));
+    lab.bad(1, "name it with --cascade", &["sample", "--from", "a.png", "--model", "tiny.safetensors"]);
+    lab.bad(1, "let --out end in .png", &[&cascade[..], &["seven", "--stages", "--out", "elsewhere"]].concat());
+    // The negative prompt counts in both stages.
+    let ran = lab.good(&[&cascade[..], &["seven", "--negative", "two", "--out", "n.png"]].concat());
+    assert_eq!(ran.err, "");
 }
 
 #[test]
@@ -103,6 +113,10 @@ fn what_is_no_cascade_says_why() {
     bad("wrong.toml: there is no model \"nowhere\"");
     write("[[stage]]\nmodell = \"base\"\n");
     bad("unknown field `modell`");
+    write("[[stage]]\nmodel = \"base\"\naug = 0.1\n");
+    bad("aug has no meaning for base");
+    write("[[stage]]\nmodel = \"base\"\n[[stage]]\nmodel = \"larger\"\naug = 2.0\n");
+    bad("aug must be between 0 and 1");
     write("stage = []\n");
     bad("wrong.toml: cascade: there is no stage");
     write("[[stage]]\nmodel = \"larger\"\n");
@@ -163,7 +177,9 @@ fn an_image_is_changed_as_a_whole_or_where_the_mask_is_white() {
             &[&["edit", &image, "two", "--model", "tiny.safetensors", "--out", "x.png"][..], more].concat(),
         );
     };
-    bad("a time above 0, at most 1", &["--strength", "0"]);
+    let strength = ["edit", &image, "two", "--model", "tiny.safetensors", "--out", "x.png", "--strength", "0"];
+    lab.bad(2, "it must be a number above 0, at most 1", &strength);
+    edit("faint.png", &["--strength", "0.0000001"]);
     let black = Picture::blank(SIDE, SIDE, 1, 0);
     picture::write(&lab.path("black.png"), &black, &picture::Text::new()).unwrap();
     bad("black.png has nothing white in it", &["--mask", "black.png"]);

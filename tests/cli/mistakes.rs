@@ -299,7 +299,7 @@ fn wrong_pictures_to_repeat() {
         picture::write(&lab.path("a.png"), &picture, &Text::from_iter(text)).unwrap();
     };
     save(None);
-    from("a.png was not drawn by this program", "a.png");
+    from("a.png was not drawn by `imagen sample`", "a.png");
     save(Some("{}"));
     from("a.png: its settings cannot be understood", "a.png");
     let settings = r#"{"prompts":["seven"],"count":1,"guidance":1.0,"sampling":{"steps":2},"seed":0,"first":0}"#;

@@ -73,7 +73,7 @@ impl Sampling {
         assert!(start > 0.0 && start <= 1.0, "sampling begins at a time above 0, at most 1, not at {start}");
         // A step of next to no length would only add rounding.
         let shortest = 1e-3 / self.steps as f64;
-        let later = self.times().into_iter().filter(|&t| t < start - shortest);
+        let later = self.times().into_iter().filter(|&t| t == 0.0 || t < start - shortest);
         std::iter::once(start).chain(later).collect()
     }
 
@@ -175,7 +175,7 @@ impl Images<'_> {
     }
 }
 
-/// What the progress callback sees, once a step, after the model was asked.
+/// What the progress callback sees, once a step, after the model was asked; of [`Sampler::inpaint`], once a round of every step.
 #[derive(Clone, Copy)]
 pub struct Step<'a> {
     /// The step, from 0.
