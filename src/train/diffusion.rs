@@ -96,7 +96,7 @@ impl DiffusionTask {
 
 impl DiffusionTask {
     // ANCHOR: training_loss
-    /// The loss of a step with its own captions, or with others.
+    /// L_simple of a step (C4, C5), a scalar with history: with its own captions, or with others.
     pub(super) fn loss_with(&self, step: u64, words: Words) -> Result<Tensor, TrainError> {
         let (seed, images) = (self.config.seed, &self.data.train);
         let indices = self.batches.indices(step);

@@ -27,6 +27,13 @@ pub struct Finding {
     pub advice: &'static str,
 }
 
+impl Finding {
+    /// That it could not be looked at, and why.
+    fn none(name: &'static str, seen: &str, advice: &'static str) -> Finding {
+        Finding { name, passed: None, seen: seen.into(), advice }
+    }
+}
+
 /// A check-up of a diffusion run, and of the weights of its model if there are any.
 pub struct Doctor {
     run: DiffusionRun,
@@ -130,15 +137,10 @@ impl Doctor {
     fn text_matters(&self, trained: Option<&DiffusionTask>) -> Result<Finding, TrainError> {
         let name = "the text matters";
         if self.run.text.is_none() {
-            return Ok(Finding { name, passed: None, seen: "it takes no text".into(), advice: "" });
+            return Ok(Finding::none(name, "it takes no text", ""));
         }
         let Some(task) = trained else {
-            return Ok(Finding {
-                name,
-                passed: None,
-                seen: String::new(),
-                advice: "name a trained model with --model",
-            });
+            return Ok(Finding::none(name, "", "name a trained model with --model"));
         };
         let [right, wrong, none] = [Words::Right, Words::Wrong, Words::None].map(|words| loss(task, words));
         let (right, wrong, none) = (right?, wrong?, none?);
@@ -154,15 +156,10 @@ impl Doctor {
     fn channel_drift(&self, trained: Option<&DiffusionTask>) -> Result<Finding, TrainError> {
         let name = "drift of the channels";
         if self.run.super_resolution.is_none() {
-            return Ok(Finding { name, passed: None, seen: "it does not make images larger".into(), advice: "" });
+            return Ok(Finding::none(name, "it does not make images larger", ""));
         }
         let Some(task) = trained else {
-            return Ok(Finding {
-                name,
-                passed: None,
-                seen: String::new(),
-                advice: "name a trained model with --model",
-            });
+            return Ok(Finding::none(name, "", "name a trained model with --model"));
         };
         let means = task.channel_means()?;
         let worst = means.iter().map(|[drawn, real]| (drawn - real).abs()).fold(0.0, f64::max);
