@@ -44,6 +44,8 @@ pub enum Purpose {
     Augmentation = 16,
     /// How much of it there is.
     AugmentationTime = 17,
+    /// Which part of a training image is learnt from.
+    Crop = 18,
 }
 
 // ANCHOR: stream

@@ -48,7 +48,7 @@ fn stage(side: usize, larger: bool, threshold: Threshold) -> TextToImage {
     let config = StageConfig {
         image: [1, side, side],
         text: Some(TextEncoderConfig::HashedWords { dim: 6, seed: 0, max_words: 32 }),
-        super_resolution: larger.then_some(SuperResolutionConfig { factor: 2, aug: 0.2 }),
+        super_resolution: larger.then_some(SuperResolutionConfig { factor: 2, aug: 0.2, train_aug: 1.0, crop: None }),
         unet: unet(larger),
         diffusion: DiffusionConfig {
             schedule: ScheduleConfig::Cosine,
@@ -176,7 +176,23 @@ fn data() -> Dataset {
 //     an aug ~ U(0, 1) of its own.
 #[test]
 fn f2_training_builds_the_input_of_sampling() {
-    let config = tiny::TINY.replacen("task = \"diffusion\"", "super_resolution = { factor = 2 }", 1).replacen(
+    let augs = assert_training_builds_the_input("factor = 2", 1.0, None);
+    assert!(augs.windows(2).all(|pair| pair[0] != pair[1]), "{augs:?}");
+}
+
+// F2  So it is with less noise at most, with none at all (the whole part can be taken out), and on a square cut out of each image.
+#[test]
+fn f2_training_with_less_noise_and_on_crops() {
+    let augs = assert_training_builds_the_input("factor = 2, train_aug = 0.25", 0.25, None);
+    assert!(augs.iter().all(|aug| *aug < 0.25));
+    assert_training_builds_the_input("factor = 2, train_aug = 0.0", 0.0, None);
+    assert_training_builds_the_input("factor = 2, crop = 4", 1.0, Some(4));
+}
+
+/// Writes out three losses of a super-resolution model with these settings; the amounts of noise in them.
+fn assert_training_builds_the_input(settings: &str, most: f64, crop: Option<usize>) -> Vec<f64> {
+    let settings = format!("super_resolution = {{ {settings} }}");
+    let config = tiny::TINY.replacen("task = \"diffusion\"", &settings, 1).replacen(
         "image_channels = 1",
         "image_channels = 1\nlow_res = true",
         1,
@@ -185,25 +201,32 @@ fn f2_training_builds_the_input_of_sampling() {
     let task = DiffusionTask::new(run.clone(), data()).unwrap();
     let model = TextToImage::new(run.stage([1, 8, 8]), run.seed).unwrap();
     let (seed, schedule) = (run.seed, model.schedule());
+    let side = crop.unwrap_or(8);
+    let half = side / 2;
     let mut augs = Vec::new();
     for step in 0..3 {
         let chosen = Batches::new(20, run.train.batch, seed).indices(step);
         let b = chosen.len();
-        let x0 = Tensor::from_f64(
-            [b, 1, 8, 8],
-            &data().train.batch_f32(&chosen).into_iter().map(f64::from).collect::<Vec<_>>(),
-            DType::F32,
-        );
+        let whole: Vec<f64> = data().train.batch_f32(&chosen).into_iter().map(f64::from).collect();
+        let mut parts = Vec::new();
+        for i in 0..b {
+            // Where the square begins: at an even number, as the smaller image has pixels.
+            let mut place = stream(seed, Purpose::Crop, step, i as u64);
+            let [top, left] = [(); 2].map(|()| 2 * place.random_range(0..=4 - half));
+            let pixels = (0..side * side).map(|k| whole[i * 64 + (top + k / side) * 8 + left + k % side]);
+            parts.extend(pixels);
+        }
+        let x0 = Tensor::from_f64([b, 1, side, side], &parts, DType::F32);
         let of_each =
             |purpose, n| -> Vec<f64> { (0..b as u64).flat_map(|i| normal(seed, purpose, step, i, n)).collect() };
         let uniform =
             |purpose| -> Vec<f64> { (0..b as u64).map(|i| stream(seed, purpose, step, i).random()).collect() };
         let t: Vec<f64> = uniform(Purpose::Time).iter().map(|u| 1.0 - u).collect();
-        let eps = Tensor::from_f64([b, 1, 8, 8], &of_each(Purpose::Noise, 64), DType::F32);
-        let aug = uniform(Purpose::AugmentationTime);
-        let low = Tensor::from_f64([b, 1, 4, 4], &squares(&x0.to_f64()), DType::F32);
-        let noise = Tensor::from_f64([b, 1, 4, 4], &of_each(Purpose::Augmentation, 16), DType::F32);
-        let shown = LowRes::augmented(&low, &noise, &aug, schedule, [8, 8]);
+        let eps = Tensor::from_f64([b, 1, side, side], &of_each(Purpose::Noise, side * side), DType::F32);
+        let aug: Vec<f64> = uniform(Purpose::AugmentationTime).iter().map(|u| most * u).collect();
+        let low = Tensor::from_f64([b, 1, half, half], &squares(&x0.to_f64(), side), DType::F32);
+        let noise = Tensor::from_f64([b, 1, half, half], &of_each(Purpose::Augmentation, half * half), DType::F32);
+        let shown = LowRes::augmented(&low, &noise, &aug, schedule, [side; 2]);
 
         let captions = Captions::of(DatasetName::Mnist);
         let label = |i: usize| usize::from(data().train.labels[chosen[i]]);
@@ -217,17 +240,18 @@ fn f2_training_builds_the_input_of_sampling() {
         assert_close(task.loss(step).unwrap().item(), expected.item(), 1e-6);
         augs.extend(aug);
     }
-    assert!(augs.windows(2).all(|pair| pair[0] != pair[1]), "{augs:?}");
+    augs
 }
 
-/// The means of squares of 2 x 2 pixels, of images of 8 x 8.
-fn squares(x: &[f64]) -> Vec<f64> {
-    let at = |i: usize, y: usize, x_: usize| x[i * 64 + y * 8 + x_];
+/// The means of squares of 2 x 2 pixels, of images of side x side.
+fn squares(x: &[f64], side: usize) -> Vec<f64> {
+    let half = side / 2;
+    let at = |i: usize, y: usize, x_: usize| x[i * side * side + y * side + x_];
     let mean = |i: usize, y: usize, x_: usize| {
         (at(i, 2 * y, 2 * x_) + at(i, 2 * y, 2 * x_ + 1) + at(i, 2 * y + 1, 2 * x_) + at(i, 2 * y + 1, 2 * x_ + 1))
             / 4.0
     };
-    (0..x.len() / 4).map(|k| mean(k / 16, k / 4 % 4, k % 4)).collect()
+    (0..x.len() / 4).map(|k| mean(k / (half * half), k / half % half, k % half)).collect()
 }
 
 // F  Images are framed with black on all sides, and shrunk by taking the mean of squares, rounded.
@@ -242,7 +266,7 @@ fn images_are_framed_and_shrunk() {
         assert_eq!(large.image(3)[y * 12 + x], expected);
     }
     let small = part.clone().resized(None, Some(4)).unwrap();
-    let exact = squares(&part.image(7).iter().map(|&v| f64::from(v)).collect::<Vec<_>>());
+    let exact = squares(&part.image(7).iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), 8);
     assert!(small.image(7).iter().zip(exact).all(|(&v, mean)| f64::from(v) == (mean + 1e-9).round()));
     assert_eq!(part.clone().resized(None, None).unwrap(), part);
     for (pad, resolution, why) in [

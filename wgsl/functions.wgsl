@@ -148,6 +148,10 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 fn relu(x: f32) -> f32 {
+    // Some compilers make a maximum of a comparison and a choice, and the maximum of NaN and 0 is 0.
+    if is_nan(x) {
+        return x;
+    }
     return select(x, 0.0, x <= 0.0);
 }
 

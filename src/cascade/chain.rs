@@ -83,6 +83,11 @@ impl Cascade {
         &self.stages
     }
 
+    /// Images sampled at once, at most: see [`TextToImage::batch`].
+    pub fn batch(&self) -> usize {
+        self.stages.iter().map(TextToImage::batch).max().unwrap_or(1)
+    }
+
     /// The same cascade, computing on `device`. Panics if it is a GPU that was not opened.
     #[track_caller]
     pub fn on(self, device: Device) -> Cascade {

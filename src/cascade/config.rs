@@ -33,11 +33,27 @@ pub struct SuperResolutionConfig {
     /// any.
     #[serde(default = "default_aug")]
     pub aug: f64,
+    /// The most of it in training, where every image gets another amount from 0 to this: 1 as in Imagen, 0 for training without
+    /// conditioning augmentation.
+    #[serde(default = "default_train_aug", skip_serializing_if = "is_default_train_aug")]
+    pub train_aug: f64,
+    /// If it is there, training is on squares of the images with sides of so many pixels, cut out anywhere: what is learnt of a
+    /// part holds for the whole, and costs less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<usize>,
 }
 
 /// Of 0.1 to 0.3, which looked best to the authors of Imagen.
 fn default_aug() -> f64 {
     0.1
+}
+
+fn default_train_aug() -> f64 {
+    1.0
+}
+
+fn is_default_train_aug(aug: &f64) -> bool {
+    *aug == default_train_aug()
 }
 
 /// Schedule, target and weighting of a diffusion model.
@@ -104,7 +120,7 @@ impl StageConfig {
                 return Err("there is a [super_resolution], but the network is not shown smaller images: add unet.low_res = true".into());
             }
             None if self.unet.low_res => return Err("unet.low_res is true, but there is no [super_resolution]".into()),
-            Some(SuperResolutionConfig { factor, aug }) => {
+            Some(SuperResolutionConfig { factor, aug, train_aug, crop }) => {
                 let [_, height, width] = self.image;
                 if factor < 2 || height % factor != 0 || width % factor != 0 {
                     return Err(format!(
@@ -112,6 +128,14 @@ impl StageConfig {
                     ));
                 }
                 check_aug(aug).map_err(|e| format!("super_resolution.{e}"))?;
+                check_aug(train_aug).map_err(|e| format!("super_resolution.train_{e}"))?;
+                let (most, divisor) = (height.min(width), self.unet.size_divisor());
+                let fits = |c: usize| (1..=most).contains(&c) && c.is_multiple_of(factor) && c.is_multiple_of(divisor);
+                if let Some(crop) = crop.filter(|&crop| !fits(crop)) {
+                    return Err(format!(
+                        "super_resolution.crop must be at most {most} and divisible by {factor} and {divisor}; {crop} is not"
+                    ));
+                }
             }
             None => {}
         }

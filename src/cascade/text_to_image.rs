@@ -106,8 +106,14 @@ pub enum ModelError {
 }
 
 impl TextToImage {
-    /// Images sampled at once: enough to fill the cores, few enough for any memory.
-    pub const BATCH: usize = 16;
+    /// Images sampled at once: enough to fill the cores, or a GPU, few enough for any memory.
+    pub fn batch(&self) -> usize {
+        let [_, h, w] = self.config.image;
+        match self.unet.device() {
+            Device::Cpu => 16,
+            Device::Gpu(_) => (PIXELS_AT_ONCE / (h * w).max(1)).clamp(16, 256),
+        }
+    }
 
     /// A model with first values drawn from `seed`.
     pub fn new(config: StageConfig, seed: u64) -> Result<TextToImage, ModelError> {
@@ -252,7 +258,7 @@ impl TextToImage {
         progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor, ModelError> {
         let wrong = |what: String| Err(ModelError::Config(what));
-        let Some(SuperResolutionConfig { factor, aug }) = self.config.super_resolution else {
+        let Some(SuperResolutionConfig { factor, aug, .. }) = self.config.super_resolution else {
             return wrong("this model does not make images larger".into());
         };
         let [c, h, w] = self.config.image;
@@ -312,7 +318,7 @@ impl TextToImage {
             jobs.extend((first..first + count).map(|number| (prompt, number)));
         }
         let mut batches = Vec::new();
-        for (batch, jobs) in jobs.chunks(TextToImage::BATCH).enumerate() {
+        for (batch, jobs) in jobs.chunks(self.batch()).enumerate() {
             let captions: Vec<String> = jobs.iter().map(|(p, _)| (*p).clone()).collect();
             let seeds: Vec<(u64, u64)> = jobs.iter().map(|&(_, i)| (request.seed, i)).collect();
             let negative = request.negative.as_ref().map(|negative| vec![negative.clone(); captions.len()]);
@@ -321,7 +327,7 @@ impl TextToImage {
             let text = if request.guidance == 0.0 { None } else { self.encode(&captions)? };
             // Without text both are the same network asked the same: once is enough.
             let weight = if text.is_some() || null.is_some() { request.guidance } else { 1.0 };
-            let mine = batch * TextToImage::BATCH..batch * TextToImage::BATCH + jobs.len();
+            let mine = batch * self.batch()..batch * self.batch() + jobs.len();
             let edited = edited.map(|(images, edit)| (images.slice(0, mine.clone()), edit.clone()));
             let condition = match low {
                 None => Guided { condition: text, null },
@@ -361,6 +367,9 @@ impl TextToImage {
         })
     }
 }
+
+/// Pixels of a batch of images on a GPU, which a small network and few images leave idle.
+const PIXELS_AT_ONCE: usize = 1 << 18;
 
 /// Images that are drawn together.
 struct Batch<'a> {

@@ -8,6 +8,7 @@ use imagen::autograd::Tensor;
 use imagen::cascade::{Cascade, CascadeConfig, Request, StageEntry, TextToImage};
 use imagen::files;
 use imagen::picture::{self, Layout, Picture, Text, grid};
+use imagen::train::DataConfig;
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -60,15 +61,17 @@ pub struct UpscaleArgs {
 }
 
 /// A cascade as a file describes it.
-struct Named {
-    cascade: Cascade,
+pub(super) struct Named {
+    pub(super) cascade: Cascade,
+    /// The images that its last stage was trained on, if it says so.
+    pub(super) data: Option<DataConfig>,
     entries: Vec<StageEntry>,
     digests: Vec<String>,
 }
 
 impl Named {
     /// Reads `[[stage]]` by `[[stage]]`; only those that make images larger if `upper` is set.
-    fn read(file: &Path, upper: bool, device: Device) -> Result<Named> {
+    pub(super) fn read(file: &Path, upper: bool, device: Device) -> Result<Named> {
         let text = files::read_small_text(file)?;
         let config: CascadeConfig =
             toml::from_str(&text).map_err(|e| Failure(format!("{}: {}", file.display(), files::toml_mistake(&e))))?;
@@ -77,7 +80,7 @@ impl Named {
     }
 
     fn of(entries: Vec<StageEntry>, upper: bool, device: Device) -> Result<Named> {
-        let (mut stages, mut digests, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut stages, mut digests, mut kept, mut data) = (Vec::new(), Vec::new(), Vec::new(), None);
         for entry in entries {
             entry.check().map_err(Failure)?;
             let found = model::find(&entry.model.to_string_lossy())?;
@@ -91,6 +94,7 @@ impl Named {
             }
             if !upper || larger {
                 stages.push(stage);
+                data = found.data();
                 digests.push(found.digest);
                 kept.push(entry);
             }
@@ -98,11 +102,11 @@ impl Named {
         if upper && kept.is_empty() {
             return fail("it does not make images larger");
         }
-        Ok(Named { cascade: Cascade::new(stages)?.on(device), entries: kept, digests })
+        Ok(Named { cascade: Cascade::new(stages)?.on(device), data, entries: kept, digests })
     }
 
     /// What every stage is asked for: as its model says, then as the file says.
-    fn requests(&self, prompts: &[String], count: usize, seed: u64) -> Vec<Request> {
+    pub(super) fn requests(&self, prompts: &[String], count: usize, seed: u64) -> Vec<Request> {
         let mut requests = self.cascade.requests(prompts, count, seed);
         for (request, entry) in requests.iter_mut().zip(&self.entries) {
             request.guidance = entry.guidance.unwrap_or(request.guidance);
@@ -114,10 +118,10 @@ impl Named {
 
     /// Draws, with a bar over all stages.
     fn draw(&self, requests: &[Request], low: Option<&Tensor>, quiet: bool) -> Result<Vec<Vec<Picture>>> {
-        let steps = |request: &Request| {
-            request.sampling.steps * (request.prompts.len() * request.count).div_ceil(TextToImage::BATCH)
+        let steps = |(request, stage): (&Request, &TextToImage)| {
+            request.sampling.steps * (request.prompts.len() * request.count).div_ceil(stage.batch())
         };
-        let bar: ProgressBar = sample::progress_bar(quiet, requests.iter().map(steps).sum());
+        let bar: ProgressBar = sample::progress_bar(quiet, requests.iter().zip(self.cascade.stages()).map(steps).sum());
         let drawn = self.cascade.sample(requests, low, &mut |_, _| {
             bar.inc(1);
             ControlFlow::Continue(())

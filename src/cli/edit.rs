@@ -5,7 +5,7 @@ use super::sample::progress_bar;
 use super::{Common, Result, fail, model, note, print};
 use clap::Args;
 use imagen::autograd::Tensor;
-use imagen::cascade::{Edit, Request, TextToImage};
+use imagen::cascade::{Edit, Request};
 use imagen::picture::{self, Layout, Picture, Text, grid};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -95,8 +95,7 @@ pub fn run(args: &EditArgs) -> Result {
         note("note: this model takes no text; the words have no effect");
     }
     let rounds = if let Edit::Inpaint { rounds, .. } = edit { rounds } else { 1 };
-    let bar =
-        progress_bar(args.common.quiet, request.sampling.steps * rounds * request.count.div_ceil(TextToImage::BATCH));
+    let bar = progress_bar(args.common.quiet, request.sampling.steps * rounds * request.count.div_ceil(model.batch()));
     let copies = image.broadcast_to([request.count, channels, height, width]);
     let drawn = model.edit(&request, &copies, &edit, &mut |_| {
         bar.inc(1);

@@ -6,7 +6,7 @@ use imagen::array::DType;
 use imagen::cascade::{TextToImage, bundled};
 use imagen::data::{Captions, Dataset, DatasetName, Split};
 use imagen::diffusion::{Bound, Images, ReverseVariance, bound};
-use imagen::eval::{Agreement, Classifier, Evaluation, Report, evaluate};
+use imagen::eval::{Agreement, Classifier, Evaluation, Judge, Report, evaluate};
 use imagen::files;
 use imagen::picture::{Chart, Curve, charts, heatmap};
 use imagen::train::DataConfig;
@@ -100,7 +100,8 @@ pub fn run(args: &EvalArgs) -> Result {
     let samples = args.samples as usize;
     let settings = Evaluation { samples, guidance, sampling, seed: args.seed };
     let bar = bar(args.common.quiet, Evaluation::SPLITS.len() * samples, "images");
-    let report = evaluate(&model, &classifier, &data, &Captions::of(name), settings, &mut |done, _| {
+    let captions = Captions::of(name);
+    let report = evaluate(&model, &Judge::new(&classifier, &data, &captions), settings, &mut |done, _| {
         bar.set_position(done as u64);
         ControlFlow::Continue(())
     })?;
@@ -173,9 +174,9 @@ fn bits_per_dim(args: &EvalArgs, model: &TextToImage, config: Option<DataConfig>
         VarianceName::Large => ReverseVariance::Large,
     };
     let (captions, schedule) = (Captions::of(name), model.config().diffusion.schedule.build());
-    let bar = bar(args.common.quiet, count.div_ceil(TextToImage::BATCH) * schedule.steps(), "steps");
+    let bar = bar(args.common.quiet, count.div_ceil(model.batch()) * schedule.steps(), "steps");
     let mut bounds = Vec::new();
-    for chosen in (0..count).collect::<Vec<_>>().chunks(TextToImage::BATCH) {
+    for chosen in (0..count).collect::<Vec<_>>().chunks(model.batch()) {
         let words: Vec<String> =
             data.batch_labels(chosen).iter().map(|&l| captions.caption(Split::Training, l, 0)).collect();
         let seeds: Vec<(u64, u64)> = chosen.iter().map(|&i| (args.seed, i as u64)).collect();
@@ -238,7 +239,7 @@ fn bound_chart(bits: &Bits) -> String {
 }
 
 /// An error unless the classifier takes these images and tells their classes apart.
-fn check_data(data: &Dataset, classifier: &Classifier, origin: &str) -> Result<()> {
+pub(super) fn check_data(data: &Dataset, classifier: &Classifier, origin: &str) -> Result<()> {
     let (c, images) = (classifier.config(), &data.train);
     let (wanted, found) =
         ([c.image_channels, c.image_size, c.image_size], [images.channels, images.height, images.width]);
@@ -281,7 +282,7 @@ fn confusion(split: &str, agreement: &Agreement) -> String {
     heatmap(&title, ("asked for", "recognised"), agreement.classes(), agreement.classes(), &values)
 }
 
-fn bar(quiet: bool, length: usize, unit: &str) -> ProgressBar {
+pub(super) fn bar(quiet: bool, length: usize, unit: &str) -> ProgressBar {
     if quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

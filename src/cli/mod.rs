@@ -13,6 +13,7 @@ mod info;
 mod listed;
 mod model;
 mod sample;
+mod sweep;
 mod text;
 mod train;
 
@@ -45,6 +46,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Measure how well a model draws what it is asked for.
     Eval(eval::EvalArgs),
+    /// Draw with many settings, and measure each.
+    Sweep(sweep::SweepArgs),
     /// Show what the text encoder makes of sentences.
     Text(text::TextArgs),
     /// Time a training step and a forward pass of a reference workload.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
         Command::Text(args) => text::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Info(args) => info::run(&args),

@@ -105,7 +105,7 @@ impl SamplerName {
 
 /// Thresholding, with its usual numbers.
 #[derive(Clone, Copy, ValueEnum)]
-enum ThresholdName {
+pub(super) enum ThresholdName {
     /// Nothing is done
     None,
     /// Pixels are clipped
@@ -115,7 +115,7 @@ enum ThresholdName {
 }
 
 impl ThresholdName {
-    fn threshold(self) -> Threshold {
+    pub(super) fn threshold(self) -> Threshold {
         match self {
             ThresholdName::None => Threshold::None,
             ThresholdName::Static => Threshold::Static,
@@ -154,7 +154,7 @@ pub fn run(args: &SampleArgs) -> Result {
 
     let start = Instant::now();
     let batches = request.prompts.len() * request.count;
-    let bar = progress_bar(args.common.quiet, request.sampling.steps * batches.div_ceil(TextToImage::BATCH));
+    let bar = progress_bar(args.common.quiet, request.sampling.steps * batches.div_ceil(model.batch()));
     let wanted = frames(request.sampling.steps, FRAMES);
     let mut films: Vec<(Vec<Picture>, Vec<Picture>)> = Vec::new();
     let images = model.sample(&request, &mut |step| {

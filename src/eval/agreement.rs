@@ -1,6 +1,6 @@
 //! Does a picture show what was asked for? Counts of (asked class, recognised class).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// How often a classifier recognised in a picture the class that its prompt had asked for.
@@ -14,7 +14,7 @@ pub struct Agreement {
 }
 
 /// `agreed` out of `asked`, with what may be said about the true share.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     /// Pictures in which the asked class was recognised.
     pub agreed: u64,

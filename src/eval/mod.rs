@@ -5,8 +5,10 @@ mod classifier;
 mod frechet;
 pub mod linalg;
 mod report;
+mod sweep;
 
 pub use agreement::{Agreement, Share};
 pub use classifier::{Classifier, ClassifierConfig, ClassifierError};
 pub use frechet::{Moments, frechet_distance};
-pub use report::{Evaluation, Report, evaluate};
+pub use report::{Draw, Evaluation, Judge, Report, evaluate};
+pub use sweep::{Sweep, SweepPoint, SweepSettings, sweep};

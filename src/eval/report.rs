@@ -7,7 +7,7 @@ use crate::cascade::{ModelError, Request, TextToImage};
 use crate::data::{Captions, Dataset, Images, Split};
 use crate::diffusion::Sampling;
 use serde::Serialize;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,25 +56,30 @@ pub struct Report {
 /// and lets the classifier judge them. `progress` gets (images done, images in all) and may stop it.
 pub fn evaluate(
     model: &TextToImage,
-    classifier: &Classifier,
-    data: &Dataset,
-    captions: &Captions,
+    judge: &Judge<'_>,
     settings: Evaluation,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Report, ModelError> {
     let splits = Evaluation::SPLITS;
     let total = splits.len() * settings.samples;
+    let mut draw = |prompts: Vec<String>, numbers: Range<usize>| {
+        let request = Request {
+            first: numbers.start as u64,
+            guidance: settings.guidance,
+            sampling: settings.sampling,
+            seed: settings.seed,
+            one_noise_each: true,
+            ..model.request(prompts)
+        };
+        model.sample(&request, &mut |_| ControlFlow::Continue(()))
+    };
     let mut judged = Vec::new();
     for (i, split) in splits.into_iter().enumerate() {
         let mut report = |done| progress(i * settings.samples + done, total);
-        judged.push(judge(model, classifier, data, captions, split, settings, &mut report)?);
+        judged.push(judge.drawn(split, settings.samples, model.batch(), &mut draw, &mut report)?);
     }
     let [(training, features), (held_out, _), (unpaired, _)]: [_; 3] = judged.try_into().expect("one for each split");
-
-    let d = classifier.config().features;
-    let real_train = Moments::of(&real_features(classifier, &data.train, data.train.len(), None), d);
-    let mut real = Agreement::new(data.test.class_names.iter());
-    let real_test = real_features(classifier, &data.test, settings.samples, Some(&mut real));
+    let (real, frechet_real) = judge.real(settings.samples);
     Ok(Report {
         samples: settings.samples,
         guidance: settings.guidance,
@@ -84,52 +89,90 @@ pub fn evaluate(
         held_out,
         unpaired,
         real,
-        frechet: frechet_distance(&Moments::of(&features, d), &real_train),
-        frechet_real: frechet_distance(&Moments::of(&real_test, d), &real_train),
+        frechet: judge.frechet(&features),
+        frechet_real,
     })
 }
 
-/// Images sampled and judged at once.
+/// Images are judged so many at once, or as many as a model draws at once, if that is more.
 const BATCH: usize = 50;
 
-/// The agreement of one split's samples, and their features [samples, d].
-fn judge(
-    model: &TextToImage,
-    classifier: &Classifier,
-    data: &Dataset,
-    captions: &Captions,
-    split: Split,
-    settings: Evaluation,
-    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<(Agreement, Vec<f64>), ModelError> {
-    let classes = captions.classes();
-    let all: Vec<Vec<String>> = (0..classes).map(|class| captions.all(split, class)).collect();
-    let prompt = |i: usize| {
-        let all = &all[i % classes];
-        all[i / classes % all.len()].clone()
-    };
-    let mut agreement = Agreement::new(data.train.class_names.iter());
-    let mut features = Vec::new();
-    let numbers: Vec<usize> = (0..settings.samples).collect();
-    for chunk in numbers.chunks(BATCH) {
-        let prompts = chunk.iter().map(|&i| prompt(i)).collect();
-        let request = Request {
-            first: chunk[0] as u64,
-            guidance: settings.guidance,
-            sampling: settings.sampling,
-            seed: settings.seed,
-            one_noise_each: true,
-            ..model.request(prompts)
-        };
-        let images = model.sample(&request, &mut |_| ControlFlow::Continue(()))?;
-        let (found, recognised) = classifier.classify(&images);
-        chunk.iter().zip(recognised).for_each(|(i, class)| agreement.count(i % classes, class));
-        features.extend(found.to_f64());
-        if progress(chunk[0] + chunk.len()).is_break() {
-            return Err(ModelError::Stopped);
-        }
+/// Draws one image for every prompt, [prompts, C, H, W]; they are those of these numbers, by which their noise is keyed.
+pub type Draw<'a> = dyn FnMut(Vec<String>, Range<usize>) -> Result<Tensor, ModelError> + 'a;
+
+/// What images are judged by: a classifier, and the real images with their captions.
+pub struct Judge<'a> {
+    classifier: &'a Classifier,
+    data: &'a Dataset,
+    captions: &'a Captions,
+    /// Of the features of the real training images.
+    real: Moments,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge, which looks at all real training images first. Panics if they are not of the size that the classifier takes.
+    #[track_caller]
+    pub fn new(classifier: &'a Classifier, data: &'a Dataset, captions: &'a Captions) -> Judge<'a> {
+        let features = real_features(classifier, &data.train, data.train.len(), None);
+        Judge { classifier, data, captions, real: Moments::of(&features, classifier.config().features) }
     }
-    Ok((agreement, features))
+
+    /// The agreement of `samples` images for captions of a split, an equal number a class, with every template in turn, and
+    /// their features [samples, d]. `batch` images are asked for at once, at least.
+    ///
+    /// Images may be larger than those that the classifier takes: it is shown their middle.
+    pub fn drawn(
+        &self,
+        split: Split,
+        samples: usize,
+        batch: usize,
+        draw: &mut Draw<'_>,
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<(Agreement, Vec<f64>), ModelError> {
+        let classes = self.captions.classes();
+        let all: Vec<Vec<String>> = (0..classes).map(|class| self.captions.all(split, class)).collect();
+        let prompt = |i: usize| {
+            let all = &all[i % classes];
+            all[i / classes % all.len()].clone()
+        };
+        let mut agreement = Agreement::new(self.data.train.class_names.iter());
+        let mut features = Vec::new();
+        let batch = batch.max(BATCH);
+        for start in (0..samples).step_by(batch) {
+            let numbers = start..samples.min(start + batch);
+            let images = self.middle(&draw(numbers.clone().map(prompt).collect(), numbers.clone())?);
+            let (found, recognised) = self.classifier.classify(&images);
+            numbers.clone().zip(recognised).for_each(|(i, class)| agreement.count(i % classes, class));
+            features.extend(found.to_f64());
+            if progress(numbers.end).is_break() {
+                return Err(ModelError::Stopped);
+            }
+        }
+        Ok((agreement, features))
+    }
+
+    /// The middle of images [B, C, H, W], as large as the classifier takes it.
+    fn middle(&self, images: &Tensor) -> Tensor {
+        let size = self.classifier.config().image_size;
+        let [_, _, h, w] = images.shape().dims("images to judge");
+        assert!(h >= size && w >= size, "images of {h}x{w} are too small for a classifier of {size}x{size}");
+        let rows = images.split(2, &[(h - size) / 2, size, h - size - (h - size) / 2]).swap_remove(1);
+        rows.split(3, &[(w - size) / 2, size, w - size - (w - size) / 2]).swap_remove(1)
+    }
+
+    /// The agreement of the first `samples` real test images, and their Fréchet distance to the training images: what a
+    /// perfect model would get.
+    pub fn real(&self, samples: usize) -> (Agreement, f64) {
+        let mut real = Agreement::new(self.data.test.class_names.iter());
+        let features = real_features(self.classifier, &self.data.test, samples, Some(&mut real));
+        (real, self.frechet(&features))
+    }
+
+    /// The Fréchet distance of features [n, d] to those of the real training images. (H2)
+    #[track_caller]
+    pub fn frechet(&self, features: &[f64]) -> f64 {
+        frechet_distance(&Moments::of(features, self.classifier.config().features), &self.real)
+    }
 }
 
 /// Features [count, d] of the first `count` real images; their classes are counted if asked for.

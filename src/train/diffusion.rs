@@ -80,15 +80,36 @@ impl DiffusionTask {
         Ok(Tensor::constant(Array::from_vec(shape, images.batch_f32(&chosen))))
     }
 
+    /// The training images `indices`, [B, C, H, W] in [-1, 1] on the CPU; of each a square from anywhere, if the config says so.
+    fn parts(&self, indices: &[usize], step: u64) -> Tensor {
+        let images = &self.data.train;
+        let whole = images.batch_f32(indices);
+        let [b, c, h, w] = [indices.len(), images.channels, images.height, images.width];
+        let Some((side, factor)) = self.config.super_resolution.and_then(|s| Some((s.crop?, s.factor))) else {
+            return Tensor::constant(Array::from_vec([b, c, h, w], whole));
+        };
+        let mut parts = Vec::with_capacity(b * c * side * side);
+        for (i, image) in whole.chunks_exact(c * h * w).enumerate() {
+            let mut place = stream(self.config.seed, Purpose::Crop, step, i as u64);
+            // Of whole pixels of the smaller image, as sampling has them.
+            let [top, left] = [h, w].map(|length| factor * place.random_range(0..=(length - side) / factor));
+            for row in image.chunks_exact(w).enumerate().filter(|(y, _)| (top..top + side).contains(&(y % h))) {
+                parts.extend_from_slice(&row.1[left..left + side]);
+            }
+        }
+        Tensor::constant(Array::from_vec([b, c, side, side], parts))
+    }
+
     /// What a super-resolution model is shown of x_0 [B, C, H, W] in training: the same images, smaller, with any amount of
-    /// noise. (F2)
-    fn smaller(&self, x0: &Tensor, factor: usize, step: u64) -> LowRes {
+    /// noise up to the most. (F2)
+    fn smaller(&self, x0: &Tensor, config: SuperResolutionConfig, step: u64) -> LowRes {
+        let SuperResolutionConfig { factor, train_aug, .. } = config;
         let seed = self.config.seed;
         let low = x0.avg_pool2d(factor);
         let [b, c, h, w] = low.shape().dims("smaller images");
         let of_each = (0..b as u64).flat_map(|i| normal(seed, Purpose::Augmentation, step, i, c * h * w));
         let eps = low.constant_like([b, c, h, w], &of_each.collect::<Vec<_>>());
-        let aug = |i: u64| stream(seed, Purpose::AugmentationTime, step, i).random::<f64>();
+        let aug = |i: u64| train_aug * stream(seed, Purpose::AugmentationTime, step, i).random::<f64>();
         let aug: Vec<f64> = (0..b as u64).map(aug).collect();
         LowRes::augmented(&low, &eps, &aug, self.model.schedule(), [factor * h, factor * w])
     }
@@ -100,15 +121,16 @@ impl DiffusionTask {
     pub(super) fn loss_with(&self, step: u64, words: Words) -> Result<Tensor, TrainError> {
         let (seed, images) = (self.config.seed, &self.data.train);
         let indices = self.batches.indices(step);
-        let shape = [indices.len(), images.channels, images.height, images.width];
         let device = self.model.unet().device();
-        let x0 = Tensor::constant(Array::from_vec(shape, images.batch_f32(&indices))).to(device);
+        let x0 = self.parts(&indices, step);
+        let shape: [usize; 4] = x0.shape().dims("training images");
+        let x0 = x0.to(device);
         let (mut t, mut eps, mut keep, mut captions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (i, &example) in indices.iter().enumerate() {
             let i = i as u64;
             // 1 - [0, 1) is (0, 1]: there is nothing to learn at t = 0.
             t.push(1.0 - stream(seed, Purpose::Time, step, i).random::<f64>());
-            eps.extend(normal(seed, Purpose::Noise, step, i, images.image_numel()));
+            eps.extend(normal(seed, Purpose::Noise, step, i, shape[1..].iter().product()));
             let drawn = stream(seed, Purpose::Drop, step, i).random::<f64>();
             keep.push(words.keep(drawn >= self.config.diffusion.drop_text));
             let label = words.label(images.labels[example], self.captions.classes());
@@ -123,9 +145,7 @@ impl DiffusionTask {
         };
         let condition = condition.map_err(|e| TrainError::Setup(e.to_string()))?.map(|c| c.with_dropped(keep));
         let condition = match self.config.super_resolution {
-            Some(SuperResolutionConfig { factor, .. }) => {
-                Some(Condition::with_low_res(condition, self.smaller(&x0, factor, step)))
-            }
+            Some(config) => Some(Condition::with_low_res(condition, self.smaller(&x0, config, step))),
             None => condition,
         };
         let prediction = self.model.unet().forward(&x_t, &t, condition.as_ref());

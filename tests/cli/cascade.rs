@@ -185,3 +185,48 @@ fn an_image_is_changed_as_a_whole_or_where_the_mask_is_white() {
     bad("black.png has nothing white in it", &["--mask", "black.png"]);
     lab.bad(1, "x.gif", &["edit", &image, "two", "--model", "tiny.safetensors", "--out", "x.gif"]);
 }
+
+// F2, E2, E3  Every setting of a sweep is drawn and judged: the figures of one setting are those that the same setting has alone.
+#[test]
+fn a_sweep_measures_every_setting_of_one_stage_or_of_all() {
+    let lab = cascade();
+    lab.good(&["train", "judge.toml", "--out", "judge", "--quiet"]);
+    let sweep = |more: &[&str]| {
+        let base = ["sweep", "--classifier", "judge", "--data", "data", "--samples", "10", "--json"];
+        lab.good(&[&base[..], more].concat()).json()
+    };
+    let both = ["--cascade", "cascade.toml"];
+    let many =
+        sweep(&[&both[..], &["--guidance", "1,-2", "--threshold", "none,dynamic", "--aug", "0,1", "--out", "w"]].concat());
+    let points = many["points"].as_array().unwrap();
+    assert_eq!(points.len(), 8);
+    let alone = sweep(&[&both[..], &["--guidance", "-2", "--threshold", "dynamic", "--aug", "1"]].concat());
+    assert_eq!(points[7], alone["points"][0]);
+    assert_ne!(points[7]["frechet"], points[5]["frechet"], "aug is told to the upper stage");
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(lab.path("w/sweep.json")).unwrap()).unwrap();
+    assert_eq!(kept, many);
+    assert!(fs::read_to_string(lab.path("w/sweep.svg")).unwrap().contains("dynamic, aug 1"));
+    // A stage alone, and nothing varied: one point, which is the cascade as its file says.
+    let plain = sweep(&both);
+    assert_eq!(plain["points"].as_array().unwrap().len(), 1);
+    let second = sweep(&[&both[..], &["--guidance", "1.5", "--stage", "2"]].concat());
+    assert_eq!(second["points"][0]["frechet"], plain["points"][0]["frechet"], "1.5 is what the file says of stage 2");
+    let first = sweep(&[&both[..], &["--guidance", "1.5", "--stage", "1"]].concat());
+    assert_ne!(first["points"][0]["frechet"], plain["points"][0]["frechet"]);
+    // From real images the base has no say, and a single model can be swept too.
+    let real = sweep(&[&both[..], &["--from-real"]].concat());
+    assert_ne!(real["points"][0]["frechet"], plain["points"][0]["frechet"]);
+    assert_eq!(real["from_real"], true);
+    lab.good(&["train", "tiny.toml", "--out", "whole", "--quiet"]);
+    assert_eq!(sweep(&["whole", "--guidance", "0,1,2"])["points"].as_array().unwrap().len(), 3);
+
+    for (message, args) in [
+        ("between 0 and 1, not 2", &["sweep", "--cascade", "cascade.toml", "--aug", "2"][..]),
+        ("must be numbers, not NaN", &["sweep", "whole", "--guidance", "1,NaN"]),
+        ("there is no stage 3", &["sweep", "--cascade", "cascade.toml", "--stage", "3"]),
+        ("give a --cascade with --from-real", &["sweep", "larger"]),
+        ("draws images of", &["sweep", "base", "--classifier", "judge", "--data", "data"]),
+    ] {
+        lab.bad(1, message, args);
+    }
+}

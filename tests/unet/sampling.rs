@@ -87,7 +87,7 @@ fn draw(model: &TextToImage, request: &Request) -> Array {
 fn a_picture_does_not_depend_on_the_pictures_it_is_asked_for_with() {
     let model = model();
     let prompts = ["seven", "a rather large and very carefully written two", "the digit 4"].map(String::from);
-    let all = Request { count: TextToImage::BATCH + 1, ..model.request(prompts.to_vec()) };
+    let all = Request { count: model.batch() + 1, ..model.request(prompts.to_vec()) };
     let together = draw(&model, &all);
     assert_eq!(together.shape()[0], 3 * all.count);
     for (p, prompt) in prompts.iter().enumerate() {

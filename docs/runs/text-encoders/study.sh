@@ -1,13 +1,15 @@
 #!/bin/sh
 # Does a text encoder matter? Digits drawn from the words of four encoders: random vectors, and T5 of three sizes.
-# About two hours on two cores. From the root of the repository, with `imagen` on the path (or IMAGEN=target/release/imagen):
+# Some minutes on a large GPU, about three hours on two cores. From the root of the repository, with `imagen` on the path (or
+# IMAGEN=target/release/imagen):
 #
 #     sh docs/runs/text-encoders/study.sh
 #
-# It writes runs/text-encoders. Stopped, it goes on where it was when it is started again. Results do not depend on how many
-# cores there are, or on what else runs at the same time.
+# DEVICE=cpu or gpu says where (else auto). It writes runs/text-encoders. Stopped, it goes on where it was when it is started
+# again. On a CPU results do not depend on how many cores there are, or on what else runs at the same time.
 set -eu
 imagen=${IMAGEN:-imagen}
+device=${DEVICE:-auto}
 runs=runs/text-encoders
 
 # Trains, or goes on, or does nothing if that was done: finished CONFIG RUN SETTINGS...
@@ -17,7 +19,7 @@ finished() {
     [ -e "$runs/$run/model.safetensors" ] && return
     resume=
     [ -e "$runs/$run/config.toml" ] && resume=--resume
-    "$imagen" train "$config" --out "$runs/$run" --device cpu --threads 1 --quiet $resume "$@"
+    "$imagen" train "$config" --out "$runs/$run" --device "$device" --threads 1 --quiet $resume "$@"
 }
 
 # A text encoder of another size than the bundled one: 10 000 steps on the same texts with the same pieces. The smaller ones
@@ -28,24 +30,22 @@ pretrained() {
         --set t5.num_layers="$layers" --set t5.d_ff="$d_ff" --set learning_rate.peak=2e-3
 }
 
-# A model of digits for one encoder: half the steps of the bundled one. Then 500 images of each kind of captions.
+# A model of digits for one encoder, trained as the bundled one is. Then 500 images of each kind of captions.
 drawn() {
     name=$1 seed=$2 dim=$3
     shift 3
-    finished configs/mnist.toml "$name-$seed" --set seed="$seed" --set unet.text.dim="$dim" "$@" \
-        --set train.steps=2000 --set learning_rate.total=2000 --set train.ema=0.995 --set train.sample_every=1000
+    finished configs/mnist.toml "$name-$seed" --set seed="$seed" --set unet.text.dim="$dim" "$@"
     [ -e "$runs/$name-$seed/eval.json" ] ||
-        "$imagen" eval "$runs/$name-$seed" --samples 500 --steps 20 --device cpu --threads 1 --quiet
+        "$imagen" eval "$runs/$name-$seed" --samples 500 --steps 20 --device "$device" --threads 1 --quiet
 }
 
-# Two at a time, with one thread each: a step of a small network does not fill two cores.
+# Several at a time, with one thread each: a step of a small network does not fill two cores, or a GPU.
 pretrained t5-nano 32 16 2 2 64 &
 pretrained t5-micro 64 16 4 4 128 &
 wait
 for seed in 0 1; do
     drawn hashed-words "$seed" 128 --set 'text={encoder="hashed-words",dim=128}' &
     drawn t5-nano "$seed" 32 --set text.model="$runs/t5-nano" &
-    wait
     drawn t5-micro "$seed" 64 --set text.model="$runs/t5-micro" &
     drawn t5-mini "$seed" 128 &
     wait

@@ -1,0 +1,183 @@
+//! `imagen sweep`
+
+use super::cascade::Named;
+use super::eval::{bar, check_data};
+use super::sample::ThresholdName;
+use super::{Common, Failure, Result, fail, model, note, print};
+use clap::Args;
+use imagen::cascade::Cascade;
+use imagen::data::{Captions, Dataset, DatasetName};
+use imagen::diffusion::Threshold;
+use imagen::eval::{Classifier, Judge, Sweep, SweepPoint, SweepSettings, sweep};
+use imagen::files;
+use imagen::picture::{Chart, Curve};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Draw with many settings, and measure each.
+///
+/// For every guidance weight, way of thresholding and amount of noise on smaller images, the same captions are drawn from the
+/// same noise; a classifier says how many show what was asked for, and how far they are from real images (Fréchet distance).
+#[derive(Args)]
+pub struct SweepArgs {
+    /// The folder of a run, a .safetensors file or a bundled model
+    #[arg(default_value = "mnist")]
+    model: String,
+    /// A cascade instead
+    #[arg(long, value_name = "TOML", conflicts_with = "model")]
+    cascade: Option<PathBuf>,
+    /// Guidance weights to try, with commas between [default: as the model says]
+    #[arg(long, value_name = "W,..", value_delimiter = ',', allow_negative_numbers = true)]
+    guidance: Vec<f64>,
+    /// Ways of thresholding to try, with commas between [default: as the model says]
+    #[arg(long, value_name = "T,..", value_delimiter = ',', value_enum)]
+    threshold: Vec<ThresholdName>,
+    /// Amounts of noise on smaller images to try, with commas between [default: as the model says]
+    #[arg(long, value_name = "A,..", value_delimiter = ',', requires = "cascade")]
+    aug: Vec<f64>,
+    /// Vary this stage of the cascade only, counted from 1 [default: all of them]
+    #[arg(long, value_name = "N", requires = "cascade", value_parser = clap::value_parser!(u32).range(1..=100))]
+    stage: Option<u32>,
+    /// Leave the base out, and make real test images larger: is a fault in the stages above it?
+    #[arg(long, requires = "cascade")]
+    from_real: bool,
+    /// Images for each setting
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    samples: u32,
+    /// Chooses the noise
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder for sweep.json and sweep.svg
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// The classifier that judges
+    #[arg(long, default_value = "mnist-classifier")]
+    classifier: String,
+    /// Folder of the real images [default: the one that comes with the project]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(args: &SweepArgs) -> Result {
+    let device = args.common.prepare()?;
+    let settings = settings(args)?;
+    let (cascade, requests, config) = match &args.cascade {
+        Some(file) => {
+            let named = Named::read(file, args.from_real, device)?;
+            let requests = named.requests(&[], 1, 0);
+            (named.cascade, requests, named.data)
+        }
+        None => {
+            let found = model::find(&args.model)?;
+            let cascade = Cascade::new(vec![found.text_to_image()?.on(device)])?;
+            let requests = cascade.requests(&[], 1, 0);
+            (cascade, requests, found.data())
+        }
+    };
+    if let Some(stage) = settings.stage.filter(|&stage| stage >= cascade.stages().len()) {
+        return fail(format!("there is no stage {}: the cascade has {}", stage + 1, cascade.stages().len()));
+    }
+    if !args.from_real && cascade.stages()[0].config().super_resolution.is_some() {
+        return fail("this model makes images larger: give a --cascade with --from-real");
+    }
+    let name = DatasetName::Mnist;
+    let data = Dataset::load(name, &args.data.clone().unwrap_or_else(|| name.default_folder()))?;
+    let found = model::find(&args.classifier)?;
+    let classifier = Classifier::from_weights(&found.weights).map_err(|e| Failure(format!("{}: {e}", found.origin)))?;
+    let classifier = classifier.on(device);
+    check_data(&data, &classifier, &found.origin)?;
+    let size = [data.train.channels, data.train.height, data.train.width];
+    let drawn = cascade.stages().last().map_or(size, |stage| stage.image_size());
+    let pad = config.and_then(|config| config.pad);
+    if drawn != pad.map_or(size, |side| [size[0], side, side]) {
+        return fail(format!("the model draws images of {drawn:?}, which {} does not take", found.origin));
+    }
+    if let Some(out) = &args.out {
+        files::create_folder(out)?;
+        files::check_writable(out)?;
+    }
+    let real = args.from_real.then(|| data.test.clone().resized(pad, None)).transpose().map_err(Failure)?;
+    let captions = Captions::of(name);
+    let judge = Judge::new(&classifier, &data, &captions);
+    let bar = bar(args.common.quiet, settings.images(), "images");
+    let found = sweep(&cascade, &requests, &judge, real.as_ref(), &settings, &mut |done| {
+        bar.set_position(done as u64);
+        ControlFlow::Continue(())
+    })?;
+    bar.finish_and_clear();
+    if let Some(out) = &args.out {
+        files::write(&out.join("sweep.json"), serde_json::to_string_pretty(&found)?.as_bytes())?;
+        files::write(&out.join("sweep.svg"), chart(&found).as_bytes())?;
+        note(format!("saved in {}", out.display()));
+    }
+    match args.common.json {
+        true => print(serde_json::to_string(&found)?),
+        false => show(&found),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the flags say, checked.
+fn settings(args: &SweepArgs) -> Result<SweepSettings> {
+    if let Some(w) = args.guidance.iter().find(|w| !w.is_finite()) {
+        return fail(format!("--guidance must be numbers, not {w}"));
+    }
+    if let Some(aug) = args.aug.iter().find(|aug| !(0.0..=1.0).contains(*aug)) {
+        return fail(format!("--aug must be between 0 and 1, not {aug}"));
+    }
+    Ok(SweepSettings {
+        samples: args.samples as usize,
+        seed: args.seed,
+        stage: args.stage.map(|stage| stage as usize - 1),
+        guidance: args.guidance.clone(),
+        thresholds: args.threshold.iter().map(|name| name.threshold()).collect(),
+        aug: args.aug.clone(),
+    })
+}
+
+fn words(threshold: Option<Threshold>) -> &'static str {
+    match threshold {
+        None => "",
+        Some(Threshold::None) => "none",
+        Some(Threshold::Static) => "static",
+        Some(Threshold::Dynamic { .. }) => "dynamic",
+    }
+}
+
+/// A name for what is the same in a curve.
+fn family(point: &SweepPoint) -> String {
+    let aug = point.aug.map(|aug| format!("aug {aug}"));
+    let parts = [Some(words(point.threshold).to_string()).filter(|words| !words.is_empty()), aug];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Fréchet distance against agreement, a curve for each way of thresholding and amount of noise, from one weight to the next.
+fn chart(found: &Sweep) -> String {
+    let mut curves: Vec<Curve> = Vec::new();
+    for point in &found.points {
+        let name = family(point);
+        let at = (100.0 * point.agreement.rate.unwrap_or(0.0), point.frechet);
+        match curves.last_mut().filter(|curve| curve.name == name) {
+            Some(curve) => curve.points.push(at),
+            None => curves.push(Curve::new(name, vec![at])),
+        }
+    }
+    let chart = Chart::new("Agreement and distance by guidance weight").log_y();
+    let chart = chart.x("images that show what was asked for, %").y("Fréchet distance to real images");
+    let curves = curves.into_iter().fold(chart, |chart, curve| chart.dots("", curve.points.clone()).curve(curve));
+    curves.dots("real test images", vec![(100.0 * found.real.rate.unwrap_or(0.0), found.frechet_real)]).svg()
+}
+
+fn show(found: &Sweep) {
+    print(format!("{:9} {:>5} {:>8}  agreement  95 % interval   Fréchet", "threshold", "aug", "guidance"));
+    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| value.to_string());
+    for point in &found.points {
+        let [threshold, aug, guidance] =
+            [words(point.threshold).to_string(), number(point.aug), number(point.guidance)];
+        print(format!("{threshold:9} {aug:>5} {guidance:>8}    {}  {:8.2}", point.agreement, point.frechet));
+    }
+    print(format!("{:24}    {}  {:8.2}", "real test images", found.real, found.frechet_real));
+}
