@@ -36,8 +36,43 @@ pub const T5_MINI: Bundled = Bundled {
     bytes: include_bytes!("../assets/models/t5-mini.safetensors"),
 };
 
+/// Recognises handwritten digits under any amount of noise; trained by `configs/mnist-noisy-classifier.toml`.
+pub const MNIST_NOISY_CLASSIFIER: Bundled = Bundled {
+    name: "mnist-noisy-classifier",
+    about: "recognises noised digits, to lead a model that draws them",
+    bytes: include_bytes!("../assets/models/mnist-noisy-classifier.safetensors"),
+};
+
+/// Draws digits of 8 x 8 pixels from sentences; trained by `configs/mnist-cascade/base8.toml`.
+pub const MNIST_BASE8: Bundled = Bundled {
+    name: "mnist-cascade/base8",
+    about: "draws digits of 8 x 8 pixels from sentences",
+    bytes: include_bytes!("../assets/models/mnist-cascade/base8.safetensors"),
+};
+
+/// Makes digits of 16 x 16 pixels from those of 8 x 8; trained by `configs/mnist-cascade/sr16.toml`.
+pub const MNIST_SR16: Bundled = Bundled {
+    name: "mnist-cascade/sr16",
+    about: "makes digits of 8 x 8 pixels twice as large",
+    bytes: include_bytes!("../assets/models/mnist-cascade/sr16.safetensors"),
+};
+
+/// Makes digits of 32 x 32 pixels from those of 16 x 16; trained by `configs/mnist-cascade/sr32.toml`.
+pub const MNIST_SR32: Bundled = Bundled {
+    name: "mnist-cascade/sr32",
+    about: "makes digits of 16 x 16 pixels twice as large",
+    bytes: include_bytes!("../assets/models/mnist-cascade/sr32.safetensors"),
+};
+
 /// All of them.
-pub const ALL: [Bundled; 3] = [MNIST, MNIST_CLASSIFIER, T5_MINI];
+pub const ALL: [Bundled; 7] =
+    [MNIST, MNIST_CLASSIFIER, MNIST_NOISY_CLASSIFIER, MNIST_BASE8, MNIST_SR16, MNIST_SR32, T5_MINI];
+
+/// The name of the cascade of [`MNIST_BASE8`], [`MNIST_SR16`] and [`MNIST_SR32`].
+pub const CASCADE: &str = "mnist-cascade";
+
+/// The file that describes it.
+pub const CASCADE_TOML: &str = include_str!("../configs/mnist-cascade/cascade.toml");
 
 /// The one of this name.
 pub fn find(name: &str) -> Option<&'static Bundled> {

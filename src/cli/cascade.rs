@@ -5,6 +5,7 @@ use super::{Common, Failure, Result, fail, model, note, print};
 use clap::Args;
 use imagen::array::{Array, Device};
 use imagen::autograd::Tensor;
+use imagen::bundled;
 use imagen::cascade::{Cascade, CascadeConfig, Request, StageEntry, TextToImage};
 use imagen::files;
 use imagen::picture::{self, Layout, Picture, Text, grid};
@@ -28,7 +29,7 @@ pub struct UpscaleArgs {
     /// A super-resolution model: a .safetensors file or the folder of a run
     #[arg(long, required_unless_present = "cascade", conflicts_with = "cascade")]
     model: Option<String>,
-    /// A cascade, whose base model is left out
+    /// A cascade, whose base model is left out: a TOML file, or mnist-cascade, the bundled one
     #[arg(long, value_name = "TOML")]
     cascade: Option<PathBuf>,
     /// How much noise is put on the image first, from 0 (it is followed closely) to 1 (it has no say) [default: as the model
@@ -72,7 +73,10 @@ pub(super) struct Named {
 impl Named {
     /// Reads `[[stage]]` by `[[stage]]`; only those that make images larger if `upper` is set.
     pub(super) fn read(file: &Path, upper: bool, device: Device) -> Result<Named> {
-        let text = files::read_small_text(file)?;
+        let text = match file.to_str() == Some(bundled::CASCADE) {
+            true => bundled::CASCADE_TOML.to_string(),
+            false => files::read_small_text(file)?,
+        };
         let config: CascadeConfig =
             toml::from_str(&text).map_err(|e| Failure(format!("{}: {}", file.display(), files::toml_mistake(&e))))?;
         let named = |e: Failure| Failure(format!("{}: {}", file.display(), e.0));

@@ -66,7 +66,8 @@ pub struct SampleArgs {
     /// A bundled model, a .safetensors file or the folder of a run
     #[arg(long, default_value = "mnist")]
     model: String,
-    /// A cascade of models in place of --model: each makes the images of the one before it larger
+    /// A cascade of models in place of --model, each of which makes the images of the one before it larger: a TOML file, or
+    /// mnist-cascade, the bundled one
     #[arg(long, value_name = "TOML", conflicts_with_all = ["model", "strip", "classifier", "half"])]
     cascade: Option<PathBuf>,
     /// Show the images of every stage of the cascade side by side, a row an image

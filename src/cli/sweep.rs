@@ -24,7 +24,7 @@ pub struct SweepArgs {
     /// The folder of a run, a .safetensors file or a bundled model
     #[arg(default_value = "mnist")]
     model: String,
-    /// A cascade instead
+    /// A cascade instead: a TOML file, or mnist-cascade, the bundled one
     #[arg(long, value_name = "TOML", conflicts_with = "model")]
     cascade: Option<PathBuf>,
     /// Guidance weights to try, with commas between [default: as the model says]
