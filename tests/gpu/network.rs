@@ -21,7 +21,7 @@ fn config() -> UNetConfig {
         image_channels: 3,
         base_channels: 16,
         channel_multipliers: vec![1, 2, 2],
-        blocks: 1,
+        blocks: 1.into(),
         attention: vec![false, true, true],
         ..UNetConfig::mnist28()
     }

@@ -23,13 +23,13 @@ fn tiny() -> UNetConfig {
         image_channels: 1,
         base_channels: 8,
         channel_multipliers: vec![1, 2],
-        blocks: 1,
+        blocks: 1.into(),
         attention: vec![false, true],
         heads: 2,
         groups: 4,
         scale_shift: false,
         text: Some(TextConfig { dim: TEXT_DIM }),
-        low_res: false,
+        ..UNetConfig::mnist28()
     }
 }
 

@@ -102,7 +102,7 @@ impl Reference {
     fn forward(&self, x: &Tensor, t: &[f64], tokens: Option<&Tensor>) -> Tensor {
         let told = self.told(t, tokens);
         let UNetConfig { blocks, attention, .. } = &self.config;
-        let (blocks, levels) = (*blocks, attention.len());
+        let (blocks, levels) = (blocks.at(0), attention.len());
         let step = |name: String, h: &Tensor, attends: bool| {
             let h = self.block(&name, h, &told);
             if attends { self.attention(&format!("{name}.attention"), &h, &told) } else { h }
@@ -142,7 +142,7 @@ fn the_network_is_the_one_written_down_twice() {
     let deep = UNetConfig {
         image_channels: 3,
         channel_multipliers: vec![1, 3, 2],
-        blocks: 2,
+        blocks: 2.into(),
         attention: vec![true, false, true],
         ..tiny()
     };
