@@ -39,6 +39,7 @@ pub enum ConfigFileError {
 /// What is trained, in full.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "task", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "a program has one of them")]
 pub enum RunConfig {
     /// A text-to-image diffusion model.
     Diffusion(DiffusionRun),

@@ -70,7 +70,6 @@ fn yes() -> bool {
     true
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_true(value: &bool) -> bool {
     *value
 }
@@ -305,7 +304,7 @@ impl UNetConfig {
                 format!("must divide base_channels; {} does not divide {}", self.groups, self.base_channels),
             );
         }
-        if self.text_pooling == TextPooling::Attention && self.time_dim() % each != 0 {
+        if self.text_pooling == TextPooling::Attention && !self.time_dim().is_multiple_of(each) {
             return wrong(
                 heads,
                 format!(

@@ -11,7 +11,7 @@ use imagen::unet::{Condition, UNet, UNetConfig};
 use std::collections::BTreeMap;
 
 /// Every result on the way, by name.
-fn watched(net: &UNet, x: &Tensor, t: &[f64], condition: Option<&Condition>) -> BTreeMap<String, Array> {
+pub(super) fn watched(net: &UNet, x: &Tensor, t: &[f64], condition: Option<&Condition>) -> BTreeMap<String, Array> {
     let mut seen = BTreeMap::new();
     no_grad(|| {
         net.forward_watched(x, t, condition, &mut |name, value| {
