@@ -73,7 +73,7 @@ fn f3_the_parameters_of_the_paper_can_be_counted_by_hand() {
 
 /// Ours beside the paper's. The paper gives no count to more than one digit, and not all that is counted: how wide the embeddings
 /// are, whether the tokens of 4096 features are made narrower first. Where they go into attention as they are, the base model has
-/// some 290 million parameters for them alone.
+/// nearly 300 million parameters for them alone.
 #[test]
 fn f3_the_models_of_the_paper_have_about_the_parameters_it_gives() {
     for (name, least, most) in [("base64", 1.1, 1.25), ("sr256", 0.7, 0.8), ("sr1024", 1.05, 1.2)] {

@@ -179,7 +179,7 @@ impl TextInput {
 /// One learned query that looks at all tokens of a text. (F4)
 #[derive(Debug)]
 struct AttentionPool {
-    /// [features]
+    /// `features` numbers
     query: Param,
     kv: Linear,
     heads: usize,

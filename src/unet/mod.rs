@@ -58,7 +58,7 @@ impl UNet {
         })
     }
 
-    /// The same network, whose residual blocks and attention run under [`checkpoint`] from now on if `recompute` is set:
+    /// The same network, whose residual blocks and attention run under [`checkpoint`](crate::autograd::checkpoint) from now on if `recompute` is set:
     /// backward then computes each of them a second time instead of keeping what is inside it. Predictions and gradients
     /// are the same, bit for bit.
     pub fn recomputing(self, recompute: bool) -> UNet {
