@@ -339,6 +339,28 @@ proptest! {
     }
     // ANCHOR_END: e2_is_linear_in_the_weight
 
+    // ANCHOR: e2_a_guided_guess_leaves_the_range_where_the_class_is_in_doubt
+    // E2  x_hat_0 is guided as eps is. Without c it is the mean of the guess with c, of the share p = p(c | x_t), and of the
+    //     mean r of all others. All of these are in [-1, 1]; the guided guess is within 1 + 2 (w - 1) (1 - p).
+    #[test]
+    fn e2_a_guided_guess_leaves_the_range_where_the_class_is_in_doubt(
+        with in -1.0..=1.0, r in -1.0..=1.0, p in 0.0..=1.0, w in 1.0..20.0, x in -2.0..2.0, t in 0.1..0.9
+    ) {
+        let most = |p: f64| 1.0 + 2.0 * (w - 1.0) * (1.0 - p);
+        let guess = |with: f64, r: f64| -> f64 {
+            let without = p * with + (1.0 - p) * r;
+            without + w * (with - without)
+        };
+        prop_assert!(guess(with, r).abs() <= most(p) + 1e-12);
+        assert_close(guess(1.0, -1.0), most(p), 1e-12);
+        let schedule = ScheduleConfig::Cosine.build();
+        let (x_t, levels) = (tensor([1, 1, 1, 1], &[x]), Levels::at(&schedule, &[t], DType::F64));
+        let eps = |x0: f64| Target::X0.to_eps(&tensor([1, 1, 1, 1], &[x0]), &x_t, &levels);
+        let guided = &(&eps(with) * w) + &(&eps(p * with + (1.0 - p) * r) * (1.0 - w));
+        assert_close(Target::Eps.to_x0(&guided, &x_t, &levels).item(), guess(with, r), 1e-9);
+    }
+    // ANCHOR_END: e2_a_guided_guess_leaves_the_range_where_the_class_is_in_doubt
+
     // ANCHOR: e3_static_clips
     // E3  static: clip x_hat_0 to [-1, 1]
     #[test]
@@ -379,6 +401,7 @@ proptest! {
     }
     // ANCHOR_END: e3_dynamic_is_the_identity_within_range
 
+    // ANCHOR: e3_the_largest_as_percentile_rescales
     // E3  p = 100 %: s is the largest |x_hat_0|, nothing is clipped, only rescaled
     #[test]
     fn e3_the_largest_as_percentile_rescales(x in vec(-5.0..5.0, 12)) {
@@ -387,7 +410,9 @@ proptest! {
         let rescaled: Vec<f64> = x.iter().map(|x| x / largest).collect();
         assert_all_close(&result.to_f64(), &rescaled, 1e-15);
     }
+    // ANCHOR_END: e3_the_largest_as_percentile_rescales
 
+    // ANCHOR: e3_a_cap_bounds_what_is_divided_by
     // E3  with a cap, s is at most that, and what is beyond is clipped; a cap of 1 is static thresholding
     #[test]
     fn e3_a_cap_bounds_what_is_divided_by(x in vec(-5.0..5.0, 12), percentile in 0.1..100.0, cap in 1.0..4.0) {
@@ -402,7 +427,9 @@ proptest! {
         assert_all_close(&y, &expected, 1e-15);
         prop_assert_eq!(apply(dynamic(1.0)), apply(Threshold::Static));
     }
+    // ANCHOR_END: e3_a_cap_bounds_what_is_divided_by
 
+    // ANCHOR: e3_dynamic_is_invariant_to_permuting_pixels
     // E3  the percentile does not know where the pixels are: permuting them permutes the result
     #[test]
     fn e3_dynamic_is_invariant_to_permuting_pixels(x in vec(-5.0..5.0, 12).prop_shuffle(), shift in 1..12usize) {
@@ -417,7 +444,20 @@ proptest! {
         prop_assert_eq!(of_permuted.to_f64(), result);
         prop_assert_eq!(s_of_permuted, s);
     }
+    // ANCHOR_END: e3_dynamic_is_invariant_to_permuting_pixels
 }
+
+// ANCHOR: e3_worked_example
+// E3  ten pixels of the book: of ten sizes the 80th percentile lies at 0.8 * 9 = 7.2, a fifth of the way from 2.6 to 2.8
+#[test]
+fn e3_worked_example() {
+    let x = [-3.0, -2.6, -1.0, -0.5, 0.1, 0.4, 0.9, 1.6, 2.0, 2.8];
+    let (y, s) = Threshold::dynamic(80.0).apply(&tensor([1, 1, 1, 10], &x));
+    assert_close(s[0], 2.64, 1e-12);
+    let rounded: Vec<f64> = y.to_f64().iter().map(|y| (100.0 * y).round() / 100.0).collect();
+    assert_eq!(rounded, [-1.0, -0.98, -0.38, -0.19, 0.04, 0.15, 0.34, 0.61, 0.76, 1.0]);
+}
+// ANCHOR_END: e3_worked_example
 
 // E3  none: x_hat_0 stays as it is
 #[test]
