@@ -302,19 +302,11 @@ fn figure_data(runs: &[Run]) -> Result<String, std::fmt::Error> {
         let bins: Vec<f64> = (0..20)
             .map(|i| share(&run.images, |x| ((x.clamp(-1.0, 1.0) + 1.0) * 10.0).floor().min(19.0) == f64::from(i)))
             .collect();
-        writeln!(
-            js,
-            "{{threshold: \"{}\", w: {}, percentiles: [{}], bins: [{}], beyond: {:.4}, largest: {:.2}, ink: {:.3}, greys: {:.4}, right: {}}},",
-            run.name,
-            run.w,
-            list(&percentiles, 3),
-            list(&bins, 4),
-            share(&run.said[run.said.len() - 1], |x| x.abs() > 1.0),
-            largest(&run.said[run.said.len() - 1]),
-            ink(&run.images),
-            share(&run.images, |x| x.abs() < 0.9),
-            run.right
-        )?;
+        let Run { name, w, right, .. } = run;
+        let (percentiles, bins) = (list(&percentiles, 3), list(&bins, 4));
+        let (ink, greys) = (ink(&run.images), share(&run.images, |x| x.abs() < 0.9));
+        writeln!(js, "{{threshold: \"{name}\", w: {w}, percentiles: [{percentiles}], bins: [{bins}],")?;
+        writeln!(js, "ink: {ink:.3}, greys: {greys:.4}, right: {right}}},")?;
     }
     js += "],\n};\n";
     Ok(js)

@@ -106,7 +106,7 @@
 
     var WIDTH = 340;
     var HEIGHT = 200;
-    var BOX = { left: 40, right: WIDTH - 12, top: 30, bottom: HEIGHT - 26 };
+    var BOX = { left: 48, right: WIDTH - 12, top: 30, bottom: HEIGHT - 26 };
     var plots = html("div", { class: "gt-plots" }, stage);
 
     function plot(title, ticks, y, labels) {
@@ -167,9 +167,9 @@
         shown.textContent = "w = " + w;
         slider.setAttribute("aria-valuetext", "w = " + w);
         var words =
-            "w = " + w + ", " + (chosen === "none" ? "no thresholding" : chosen + " thresholding") + ". In the last step " +
-            percent(now.beyond) + " of the pixels of x̂₀ were outside of [−1, 1], the farthest at " + number(now.largest, 2) +
-            ". Images: mean " + number(now.ink, 2) + ", greys " + percent(now.greys) + ", judged right " + now.right + " of 10.";
+            "w = " + w + ", " + (chosen === "none" ? "no thresholding" : chosen + " thresholding") + ". Before thresholding, 99.5\u00a0% of |x̂₀| were below " +
+            number(now.percentiles[0], 2) + " in the first step and below " + number(now.percentiles[now.percentiles.length - 1], 2) +
+            " in the last. Images: mean " + number(now.ink, 2) + ", greys " + percent(now.greys) + ", judged right " + now.right + " of 10.";
         say.textContent = words.replace(/ = /g, "\u00a0=\u00a0");
         canvas.setAttribute("aria-label", "Ten digits, zero to nine, drawn with w = " + w + " and thresholding " + chosen);
         showDigits();
