@@ -188,13 +188,16 @@ fn share_of_class(model: &Classes, x: &[f64]) -> f64 {
     0.5 * (model.of[0].log_density(x) - model.all.log_density(x)).exp()
 }
 
+/// A name, and the points that come of a weight.
+type Way<'a> = (&'a str, &'a dyn Fn(f64) -> Vec<f64>);
+
 /// What is kept and what is drawn of one moon, as pictures, and as numbers for the price of guidance.
 fn moons(chapter: &Chapter) -> Result<Chart, Box<dyn Error>> {
     let schedule = ScheduleConfig::Cosine.build();
     let model = two_moons(&schedule);
     let points = chapter.size(1000, 10);
     let steps = chapter.size(100, 3);
-    let ways: [(&str, &dyn Fn(f64) -> Vec<f64>); 3] = [
+    let ways: [Way; 3] = [
         ("tilted", &|w| kept(&model, w, points)),
         ("DDIM", &|w| draw(&model, w, DDIM, points as u64, steps)),
         ("ancestral", &|w| draw(&model, w, ANCESTRAL, points as u64, steps)),

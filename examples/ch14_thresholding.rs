@@ -149,7 +149,7 @@ impl Run {
         w: f64,
         threshold: Threshold,
     ) -> Result<Run, Box<dyn Error>> {
-        let settings = Sampling { steps: chapter.size(25, 3), threshold, ..Sampling::default() };
+        let settings = Sampling { steps: chapter.size(25, 2), threshold, ..Sampling::default() };
         let seeds: Vec<(u64, u64)> = (0..10).map(|i| (1, i)).collect();
         let images = Images { size: [1, 28, 28], dtype: DType::F32, seeds: &seeds };
         let words = model.encode(&NAMES.map(String::from))?;
