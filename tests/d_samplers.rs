@@ -307,6 +307,7 @@ fn d4_last_step_returns_the_estimate() {
 }
 // ANCHOR_END: d4_last_step_returns_the_estimate
 
+// ANCHOR: d4_nan_is_an_error_that_names_the_step
 // E3  NaN in gives an error naming the step
 #[test]
 fn d4_nan_is_an_error_that_names_the_step() {
@@ -316,6 +317,7 @@ fn d4_nan_is_an_error_that_names_the_step() {
     assert!(error.to_string().contains("step 1 of 5 (t = 1.0000)"), "{error}");
     assert!(seen.is_empty());
 }
+// ANCHOR_END: d4_nan_is_an_error_that_names_the_step
 
 // ANCHOR: an_image_does_not_depend_on_its_batch
 // An image depends on its own seed and index alone: in any batch, in any order, it is the same to the last bit.

@@ -5,9 +5,10 @@ mod closed_form;
 use closed_form::{assert_all_close, assert_close, mixture, tensor};
 use imagen::array::DType;
 use imagen::autograd::{Tensor, concat, no_grad};
+use imagen::diffusion::sampler::ddim_step;
 use imagen::diffusion::{
-    ByClassifier, ClassifierFree, Component, Denoiser, Exact, Guided, Levels, Mixture, NoisyClassifier, Schedule,
-    ScheduleConfig, Target, Threshold, classifier_guided,
+    ByClassifier, ClassifierFree, Component, Denoiser, Exact, Guided, Levels, Mixture, NoisyClassifier, Posterior,
+    Sampling, Schedule, ScheduleConfig, Target, Threshold, classifier_guided,
 };
 use imagen::random::{Purpose, normal};
 use proptest::collection::vec;
@@ -92,6 +93,7 @@ impl Denoiser for Translated<'_> {
     }
 }
 
+// ANCHOR: e1_a_model_led_by_the_exact_classifier_is_the_conditional_model
 // E1  The same through the seam of the samplers, for every target, a time and a class of its own for each sample, and also where
 //     nothing else is recorded. s = 0 leaves the model as it is. Guided twice is guided by the sum.
 #[test]
@@ -129,6 +131,7 @@ fn e1_a_model_led_by_the_exact_classifier_is_the_conditional_model() {
         }
     }
 }
+// ANCHOR_END: e1_a_model_led_by_the_exact_classifier_is_the_conditional_model
 
 // ANCHOR: e2_is_guidance_by_the_implicit_classifier
 // E2  eps_tilde = w eps(x_t, c) + (1 - w) eps(x_t): classifier guidance of strength w with the implicit classifier
@@ -152,6 +155,150 @@ fn e2_is_guidance_by_the_implicit_classifier() {
 }
 // ANCHOR_END: e2_is_guidance_by_the_implicit_classifier
 
+// ANCHOR: e1_and_e2_worked_example
+// E1, E2  Classes N(0.6, 0.25^2) and N(-0.6, 0.25^2) at alpha_t = 0.8, sigma_t = 0.6: the point x_t = 0.1 of the book.
+#[test]
+fn e1_and_e2_worked_example() {
+    let schedule = Straight;
+    let (t, x_t) = ([0.36], tensor([1, 1, 1, 1], &[0.1]));
+    let model = Exact { data: mixture(&[(0.5, 0.6, 0.25), (0.5, -0.6, 0.25)]), schedule: &schedule };
+    let levels = Levels::at(&schedule, &t, DType::F64);
+    // the noised classes are N(+-0.48, 0.4): log p(c | x) / p(not c | x) = 2.4 x
+    let p = 1.0 / (1.0 + (-0.24_f64).exp());
+    assert_close(p, 0.5597, 1e-4);
+    let (without, with) = (model.predict(&x_t, &t, &None), model.predict(&x_t, &t, &Some(0)));
+    assert_close(without.item(), 0.064, 1e-4);
+    assert_close(with.item(), -0.57, 1e-12);
+    for (w, eps, x0) in [(1.0, -0.57, 0.5525), (2.0, -1.204, 1.028), (3.0, -1.838, 1.5035)] {
+        let by_classifier = classifier_guided(&without, &tensor([1, 1, 1, 1], &[2.4 * (1.0 - p)]), &levels, w);
+        let condition = Guided { condition: Some(0), null: None };
+        let free = ClassifierFree { denoiser: &model, weight: w }.predict(&x_t, &t, &condition);
+        assert_close(by_classifier.item(), free.item(), 1e-12);
+        assert_close(free.item(), eps, 1e-4);
+        assert_close(Target::Eps.to_x0(&free, &x_t, &levels).item(), x0, 1e-4);
+    }
+}
+// ANCHOR_END: e1_and_e2_worked_example
+
+/// alpha_bar(t) = 1 - t, for round numbers.
+struct Straight;
+
+impl Schedule for Straight {
+    fn log_alpha_bar(&self, t: f64) -> f64 {
+        (-t).ln_1p()
+    }
+}
+
+// ANCHOR: e2_without_condition_is_the_mean_of_all_conditions
+// E2  eps(x_t) = sum_k p(k | x_t) eps(x_t, k): where the class is certain, asking without it is asking with it.
+#[test]
+fn e2_without_condition_is_the_mean_of_all_conditions() {
+    let schedule = ScheduleConfig::Cosine.build();
+    let model = Exact { data: classes(), schedule: &schedule };
+    let x_t = tensor([7, 1, 1, 1], &POINTS);
+    for t in [0.01, 0.2, 0.6, 1.0] {
+        let mut mean = vec![0.0; 7];
+        for k in 0..3 {
+            let p = Bayes { schedule: &schedule }.log_p(&x_t, &[t; 7], &[k; 7]).exp().to_f64();
+            let eps = model.predict(&x_t, &[t; 7], &Some(k)).to_f64();
+            mean.iter_mut().zip(p.iter().zip(eps)).for_each(|(mean, (p, eps))| *mean += p * eps);
+        }
+        assert_all_close(&model.predict(&x_t, &[t; 7], &None).to_f64(), &mean, 1e-9);
+    }
+}
+// ANCHOR_END: e2_without_condition_is_the_mean_of_all_conditions
+
+// ANCHOR: measured
+/// x_0 ~ N(0, 1), and the condition is a measurement c of it such that p(x_0 | c) = N(c (1 - v), v).
+struct Measured<'a> {
+    v: f64,
+    schedule: &'a dyn Schedule,
+}
+
+impl Denoiser for Measured<'_> {
+    type Condition = Option<f64>;
+
+    fn predict(&self, x_t: &Tensor, t: &[f64], c: &Option<f64>) -> Tensor {
+        let data = c.map_or(mixture(&[(1.0, 0.0, 1.0)]), |c| mixture(&[(1.0, c * (1.0 - self.v), self.v.sqrt())]));
+        Exact { data, schedule: self.schedule }.predict(x_t, t, &None)
+    }
+}
+
+/// Mean and variance of what a sampler draws for c = 1 with guidance w: every step is a straight line in x_t, and noise.
+fn drawn(v: f64, w: f64, steps: usize, ancestral: bool) -> (f64, f64) {
+    let schedule = ScheduleConfig::Cosine.build();
+    let model = ClassifierFree { denoiser: Measured { v, schedule: &schedule }, weight: w };
+    let (x_t, condition) = (tensor([2, 1, 1, 1], &[0.0, 1.0]), Guided { condition: Some(1.0), null: None });
+    let times = Sampling { steps, ..Sampling::default() }.times();
+    times.windows(2).fold((0.0, 1.0), |(mean, variance), pair| {
+        let [t, s] = [pair[0], pair[1]];
+        let eps = model.predict(&x_t, &[t; 2], &condition);
+        let x0 = Target::Eps.to_x0(&eps, &x_t, &Levels::at(&schedule, &[t; 2], DType::F64));
+        let posterior = Posterior::between(&schedule, s, t);
+        let (x_s, noise) = match ancestral {
+            true => (posterior.mean(&x0, &x_t), posterior.variance),
+            false => (ddim_step(&x0, &eps, &schedule, s, 0.0), 0.0),
+        };
+        let (at_0, at_1) = (x_s.to_f64()[0], x_s.to_f64()[1]);
+        (at_0 + (at_1 - at_0) * mean, (at_1 - at_0).powi(2) * variance + noise)
+    })
+}
+// ANCHOR_END: measured
+
+// ANCHOR: e2_what_is_drawn_depends_on_the_sampler
+// E2  Many steps of DDIM draw with the variance v^w, many ancestral ones with (v - v^2w) / (2w - 1) (1 - v) around c (1 - v^w).
+//     The tilted density p(x) p(c | x)^w has v / (v + w (1 - v)): all agree at w = 1, and none at another.
+#[test]
+fn e2_what_is_drawn_depends_on_the_sampler() {
+    for (v, w) in [(0.25, 1.0), (0.25, 2.0), (0.25, 4.0), (0.6, 3.0)] {
+        let tilted = v / (v + w * (1.0 - v));
+        let (_, ddim) = drawn(v, w, 2000, false);
+        assert_close(ddim / v.powf(w), 1.0, 1e-2);
+        let (mean, ancestral) = drawn(v, w, 2000, true);
+        assert_close(mean, 1.0 - v.powf(w), 1e-2);
+        let expected = (v - v.powf(2.0 * w)) / ((2.0 * w - 1.0) * (1.0 - v));
+        assert_close(ancestral / expected, 1.0, 1e-2);
+        if w == 1.0 {
+            assert_close(expected, tilted, 1e-14);
+        } else {
+            assert!(v.powf(w) < 0.9 * expected && expected < 0.9 * tilted);
+        }
+    }
+}
+// ANCHOR_END: e2_what_is_drawn_depends_on_the_sampler
+
+// ANCHOR: e2_tilting_is_measuring_again
+// E2  p(x) p(c | x)^w for x ~ N(0, 1) and c = x + noise of variance v / (1 - v) is a Gaussian, up to a factor.
+#[test]
+fn e2_tilting_is_measuring_again() {
+    for (v, w, c) in [(0.25_f64, 2.0, 1.0), (0.6, 7.5, -0.4)] {
+        let tilted = |x: f64| -0.5 * x * x - w * 0.5 * (c - x).powi(2) * (1.0 - v) / v;
+        let (mean, variance) = (c * w * (1.0 - v) / (v + w * (1.0 - v)), v / (v + w * (1.0 - v)));
+        let gaussian = |x: f64| -0.5 * (x - mean).powi(2) / variance;
+        for x in POINTS {
+            assert_close(tilted(x) - tilted(0.0), gaussian(x) - gaussian(0.0), 1e-12);
+        }
+    }
+}
+// ANCHOR_END: e2_tilting_is_measuring_again
+
+// ANCHOR: e2_away_from_another_gaussian_is_a_gaussian_further_on
+// E2  N(m, s^2) against N(n, s^2): the guided model is the exact one of N(n + w (m - n), s^2).
+#[test]
+fn e2_away_from_another_gaussian_is_a_gaussian_further_on() {
+    let schedule = ScheduleConfig::Cosine.build();
+    let (m, n, s) = (0.7, -0.2, 0.3);
+    let model = Exact { data: mixture(&[(0.5, m, s), (0.5, n, s)]), schedule: &schedule };
+    let x_t = tensor([7, 1, 1, 1], &POINTS);
+    for (t, w) in [(0.1, 1.5), (0.5, 4.0), (1.0, 7.5)] {
+        let negative = Guided { condition: Some(0), null: Some(1) };
+        let guided = ClassifierFree { denoiser: &model, weight: w }.predict(&x_t, &[t; 7], &negative);
+        let further = Exact { data: mixture(&[(1.0, n + w * (m - n), s)]), schedule: &schedule };
+        assert_all_close(&guided.to_f64(), &further.predict(&x_t, &[t; 7], &None).to_f64(), 1e-12);
+    }
+}
+// ANCHOR_END: e2_away_from_another_gaussian_is_a_gaussian_further_on
+
 /// A model that gives its condition back, and notes what it was asked.
 struct Echo {
     asked: RefCell<Vec<f64>>,
@@ -172,6 +319,7 @@ fn echo(w: f64, condition: f64, null: f64) -> (f64, Vec<f64>) {
     (said.item(), guided.denoiser.asked.into_inner())
 }
 
+// ANCHOR: e2_asks_only_for_what_it_needs
 // E2  w = 1 is no guidance: the model is asked once, with c; w = 0 is no condition: once, without; else both
 #[test]
 fn e2_asks_only_for_what_it_needs() {
@@ -179,6 +327,7 @@ fn e2_asks_only_for_what_it_needs() {
     assert_eq!(echo(0.0, 3.0, 5.0), (5.0, vec![5.0]));
     assert_eq!(echo(2.0, 3.0, 5.0), (1.0, vec![3.0, 5.0]));
 }
+// ANCHOR_END: e2_asks_only_for_what_it_needs
 
 proptest! {
     // ANCHOR: e2_is_linear_in_the_weight
@@ -189,6 +338,28 @@ proptest! {
         assert_close(echo(w, c, c).0, c, 1e-13);
     }
     // ANCHOR_END: e2_is_linear_in_the_weight
+
+    // ANCHOR: e2_a_guided_guess_leaves_the_range_where_the_class_is_in_doubt
+    // E2  x_hat_0 is guided as eps is. Without c it is the mean of the guess with c, of the share p = p(c | x_t), and of the
+    //     mean r of all others. All of these are in [-1, 1]; the guided guess is within 1 + 2 (w - 1) (1 - p).
+    #[test]
+    fn e2_a_guided_guess_leaves_the_range_where_the_class_is_in_doubt(
+        with in -1.0..=1.0, r in -1.0..=1.0, p in 0.0..=1.0, w in 1.0..20.0, x in -2.0..2.0, t in 0.1..0.9
+    ) {
+        let most = |p: f64| 1.0 + 2.0 * (w - 1.0) * (1.0 - p);
+        let guess = |with: f64, r: f64| -> f64 {
+            let without = p * with + (1.0 - p) * r;
+            without + w * (with - without)
+        };
+        prop_assert!(guess(with, r).abs() <= most(p) + 1e-12);
+        assert_close(guess(1.0, -1.0), most(p), 1e-12);
+        let schedule = ScheduleConfig::Cosine.build();
+        let (x_t, levels) = (tensor([1, 1, 1, 1], &[x]), Levels::at(&schedule, &[t], DType::F64));
+        let eps = |x0: f64| Target::X0.to_eps(&tensor([1, 1, 1, 1], &[x0]), &x_t, &levels);
+        let guided = &(&eps(with) * w) + &(&eps(p * with + (1.0 - p) * r) * (1.0 - w));
+        assert_close(Target::Eps.to_x0(&guided, &x_t, &levels).item(), guess(with, r), 1e-9);
+    }
+    // ANCHOR_END: e2_a_guided_guess_leaves_the_range_where_the_class_is_in_doubt
 
     // ANCHOR: e3_static_clips
     // E3  static: clip x_hat_0 to [-1, 1]
@@ -230,6 +401,7 @@ proptest! {
     }
     // ANCHOR_END: e3_dynamic_is_the_identity_within_range
 
+    // ANCHOR: e3_the_largest_as_percentile_rescales
     // E3  p = 100 %: s is the largest |x_hat_0|, nothing is clipped, only rescaled
     #[test]
     fn e3_the_largest_as_percentile_rescales(x in vec(-5.0..5.0, 12)) {
@@ -238,7 +410,9 @@ proptest! {
         let rescaled: Vec<f64> = x.iter().map(|x| x / largest).collect();
         assert_all_close(&result.to_f64(), &rescaled, 1e-15);
     }
+    // ANCHOR_END: e3_the_largest_as_percentile_rescales
 
+    // ANCHOR: e3_a_cap_bounds_what_is_divided_by
     // E3  with a cap, s is at most that, and what is beyond is clipped; a cap of 1 is static thresholding
     #[test]
     fn e3_a_cap_bounds_what_is_divided_by(x in vec(-5.0..5.0, 12), percentile in 0.1..100.0, cap in 1.0..4.0) {
@@ -253,7 +427,9 @@ proptest! {
         assert_all_close(&y, &expected, 1e-15);
         prop_assert_eq!(apply(dynamic(1.0)), apply(Threshold::Static));
     }
+    // ANCHOR_END: e3_a_cap_bounds_what_is_divided_by
 
+    // ANCHOR: e3_dynamic_is_invariant_to_permuting_pixels
     // E3  the percentile does not know where the pixels are: permuting them permutes the result
     #[test]
     fn e3_dynamic_is_invariant_to_permuting_pixels(x in vec(-5.0..5.0, 12).prop_shuffle(), shift in 1..12usize) {
@@ -268,7 +444,20 @@ proptest! {
         prop_assert_eq!(of_permuted.to_f64(), result);
         prop_assert_eq!(s_of_permuted, s);
     }
+    // ANCHOR_END: e3_dynamic_is_invariant_to_permuting_pixels
 }
+
+// ANCHOR: e3_worked_example
+// E3  ten pixels of the book: of ten sizes the 80th percentile lies at 0.8 * 9 = 7.2, a fifth of the way from 2.6 to 2.8
+#[test]
+fn e3_worked_example() {
+    let x = [-3.0, -2.6, -1.0, -0.5, 0.1, 0.4, 0.9, 1.6, 2.0, 2.8];
+    let (y, s) = Threshold::dynamic(80.0).apply(&tensor([1, 1, 1, 10], &x));
+    assert_close(s[0], 2.64, 1e-12);
+    let rounded: Vec<f64> = y.to_f64().iter().map(|y| (100.0 * y).round() / 100.0).collect();
+    assert_eq!(rounded, [-1.0, -0.98, -0.38, -0.19, 0.04, 0.15, 0.34, 0.61, 0.76, 1.0]);
+}
+// ANCHOR_END: e3_worked_example
 
 // E3  none: x_hat_0 stays as it is
 #[test]

@@ -58,6 +58,7 @@ where
 {
     type Condition = Guided<D::Condition>;
 
+    // ANCHOR: classifier_free
     fn predict(&self, x_t: &Tensor, t: &[f64], guided: &Self::Condition) -> Tensor {
         let with = || self.denoiser.predict(x_t, t, &guided.condition);
         let without = || self.denoiser.predict(x_t, t, &guided.null);
@@ -67,12 +68,14 @@ where
             w => &(&with() * w) + &(&without() * (1.0 - w)),
         }
     }
+    // ANCHOR_END: classifier_free
 
     fn device(&self) -> Device {
         self.denoiser.device()
     }
 }
 
+// ANCHOR: classifier_guided
 /// Classifier guidance: eps_hat = eps - s sigma_t grad_{x_t} log p(y | x_t). (E1) Guided diffusion, algorithm 2.
 ///
 /// `eps` and `grad_log_p` are [B, C, H, W]. s = 1 follows Bayes' rule; larger s favours y more.
@@ -80,6 +83,7 @@ where
 pub fn classifier_guided(eps: &Tensor, grad_log_p: &Tensor, levels: &Levels, s: f64) -> Tensor {
     eps - &(&(&levels.sigma * grad_log_p) * s)
 }
+// ANCHOR_END: classifier_guided
 
 /// A classifier of noised images.
 pub trait NoisyClassifier {
@@ -123,6 +127,7 @@ impl<D: Denoiser, K: NoisyClassifier> Denoiser for ByClassifier<'_, D, K> {
     type Condition = D::Condition;
 
     fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Self::Condition) -> Tensor {
+        // ANCHOR: by_classifier
         let prediction = self.denoiser.predict(x_t, t, condition);
         if self.scale == 0.0 {
             return prediction;
@@ -135,6 +140,7 @@ impl<D: Denoiser, K: NoisyClassifier> Denoiser for ByClassifier<'_, D, K> {
         let nothing = x_t * 0.0;
         let change = classifier_guided(&nothing, gradient.as_ref().unwrap_or(&nothing), &levels, self.scale);
         &prediction + &self.target.change(&change, &levels)
+        // ANCHOR_END: by_classifier
     }
 
     fn device(&self) -> Device {

@@ -39,6 +39,7 @@ impl Threshold {
         match self {
             Threshold::None => (x0.clone(), vec![1.0; batch]),
             Threshold::Static => (x0.clamp(-1.0, 1.0), vec![1.0; batch]),
+            // ANCHOR: dynamic
             Threshold::Dynamic { percentile, cap } => {
                 let per_sample = x0.shape().numel() / batch.max(1);
                 let values = x0.to_f64();
@@ -52,10 +53,12 @@ impl Threshold {
                 shape[0] = batch;
                 ((x0 / &x0.constant_like(shape, &s)).clamp(-1.0, 1.0), s)
             }
+            // ANCHOR_END: dynamic
         }
     }
 }
 
+// ANCHOR: percentile
 /// The percentile of |x|, interpolated linearly between neighbours in order. Panics if there are no numbers.
 #[track_caller]
 fn percentile_of_abs(x: &[f64], percentile: f64) -> f64 {
@@ -66,3 +69,4 @@ fn percentile_of_abs(x: &[f64], percentile: f64) -> f64 {
     let (below, above) = (sorted[position.floor() as usize], sorted[position.ceil() as usize]);
     below + (above - below) * position.fract()
 }
+// ANCHOR_END: percentile

@@ -160,6 +160,7 @@ impl TextInput {
     #[track_caller]
     fn replace_dropped(&self, texts: &Texts, b: usize) -> (Tensor, Tensor) {
         assert_eq!(texts.keep.len(), b, "unet: {b} images need as many texts");
+        // ANCHOR: replace_dropped
         let [_, n, d] = texts.tokens.shape().dims("condition tokens");
         assert_eq!(d, self.dim, "unet: the text has {d} features a token, the network was made for {}", self.dim);
         let null = self.null.tensor();
@@ -173,6 +174,7 @@ impl TextInput {
         let kept = null.constant_like([b, 1, 1], &kept);
         let tokens = &(&tokens * &kept) + &(&null * &kept.affine(-1.0, 1.0));
         (tokens, null.constant_like([b, n], &mask))
+        // ANCHOR_END: replace_dropped
     }
 }
 

@@ -11,3 +11,5 @@ mod ch09;
 mod ch10;
 mod ch11;
 mod ch12;
+mod ch13;
+mod ch14;

@@ -120,6 +120,7 @@ fn a_dropped_text_is_no_text() {
 }
 // ANCHOR_END: a_dropped_text_is_no_text
 
+// ANCHOR: the_null_token_learns_from_dropped_texts_alone
 /// The null token learns from dropped texts, and from them alone; the norm of the text from the others.
 #[test]
 fn the_null_token_learns_from_dropped_texts_alone() {
@@ -134,3 +135,4 @@ fn the_null_token_learns_from_dropped_texts_alone() {
     assert!(learned([true, false, true], "text.null") && learned([true, false, true], "text.norm.weight"));
     assert!(learned([false; 3], "text.null") && !learned([false; 3], "text.norm.weight"));
 }
+// ANCHOR_END: the_null_token_learns_from_dropped_texts_alone
