@@ -103,7 +103,7 @@ impl RealNvp {
     }
 
     /// x with f(x) = z.
-    pub fn from_noise(&self, z: &Tensor) -> Tensor {
+    pub fn to_data(&self, z: &Tensor) -> Tensor {
         self.couplings.iter().rev().fold(z.clone(), |z, coupling| coupling.inverse(&z))
     }
 
@@ -133,7 +133,7 @@ impl Family for RealNvp {
     }
 
     fn sample(&self, seed: u64, count: usize) -> Tensor {
-        no_grad(|| self.from_noise(&noise(seed, Purpose::Start, 0, [count, self.size], self.dtype)))
+        no_grad(|| self.to_data(&noise(seed, Purpose::Start, 0, [count, self.size], self.dtype)))
     }
 
     fn log_likelihood(&self, x: &Tensor, _: u64) -> Option<Vec<f64>> {
