@@ -11,8 +11,8 @@ use imagen::cascade::{
 };
 use imagen::data::{self, Batches, Captions, Dataset, DatasetName};
 use imagen::diffusion::{
-    Images, Levels, LowRes, SamplerKind, Sampling, Schedule, ScheduleConfig, Target, Threshold, Weighting, loss,
-    q_sample,
+    Images, Levels, LowRes, SamplerKind, Sampling, Schedule, ScheduleConfig, Target, Threshold, TimeConfig,
+    VarianceConfig, Weighting, loss, q_sample,
 };
 use imagen::random::{Purpose, normal, stream};
 use imagen::text::TextEncoderConfig;
@@ -39,6 +39,7 @@ fn unet(low_res: bool) -> UNetConfig {
         scale_shift: true,
         text: Some(TextConfig { dim: 6 }),
         low_res,
+        learned_variance: false,
     }
 }
 
@@ -55,6 +56,9 @@ fn stage(side: usize, larger: bool, threshold: Threshold) -> TextToImage {
             target: Target::V,
             weighting: Weighting::Simple,
             drop_text: 0.1,
+            time: TimeConfig::Interpolated,
+            variance: VarianceConfig::Fixed,
+            vlb_weight: None,
         },
         sampling: SamplingConfig {
             guidance: 2.0,

@@ -30,6 +30,7 @@ fn tiny() -> UNetConfig {
         scale_shift: false,
         text: Some(TextConfig { dim: TEXT_DIM }),
         low_res: false,
+        learned_variance: false,
     }
 }
 
