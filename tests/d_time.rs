@@ -67,7 +67,7 @@ fn a3_every_schedule_has_a_chain() {
             assert_eq!(chain.steps(), steps);
             for i in 1..=steps {
                 let (s, t) = (chain.time(i - 1), chain.time(i));
-                assert_close(chain.log_alpha_bar(t), formula.log_alpha_bar(t), 1e-11);
+                assert_close(chain.alpha_bars()[i], formula.alpha_bar(t), 1e-12);
                 let step = Transition::between(&formula, s, t);
                 assert_close(step.variance, chain.betas()[i - 1], 1e-11);
                 let (discrete, continuous) = (Posterior::of_step(&chain, i), Posterior::between(&formula, s, t));
@@ -124,10 +124,10 @@ fn settings(steps: usize, sampler: SamplerKind) -> Sampling {
     Sampling { steps, sampler, threshold: Threshold::None }
 }
 
-/// `n` images of 8 x 8 numbers with the exact model of N(MEAN, STD^2), and the times that were asked for.
+/// `n` numbers from the exact model of N(MEAN, STD^2), in images of four, and the times that were asked for.
 fn sample(schedule: &dyn Schedule, n: u64, settings: Sampling) -> (Vec<f64>, Vec<f64>) {
-    let seeds: Vec<(u64, u64)> = (0..n).map(|index| (41, index)).collect();
-    let images = Images { size: [1, 8, 8], dtype: DType::F64, seeds: &seeds };
+    let seeds: Vec<(u64, u64)> = (0..n / 4).map(|index| (41, index)).collect();
+    let images = Images { size: [1, 2, 2], dtype: DType::F64, seeds: &seeds };
     let model = Exact { data: Mixture::gaussian(&[MEAN], STD), schedule };
     let mut times = Vec::new();
     let x = Sampler { schedule, denoiser: &model, target: Target::Eps, condition: &None, settings }
@@ -201,14 +201,14 @@ const SAMPLERS: [SamplerKind; 6] = [
 
 // ANCHOR: d_samplers_on_discrete_and_continuous_schedules
 // D1, D2, D3  on every schedule, in discrete and in continuous time, every sampler draws what its steps say of N(m, s^2), in closed
-//             form: 9600 numbers have that mean and variance within 5 standard errors
+//             form: 3200 numbers have that mean and variance within 5 standard errors
 #[test]
 fn d_samplers_on_discrete_and_continuous_schedules() {
     for config in BOTH {
         for time in TIMES {
             let schedule = config.in_time(time);
             for sampler in SAMPLERS {
-                let (x, mut times) = sample(&*schedule, 150, settings(30, sampler));
+                let (x, mut times) = sample(&*schedule, 3200, settings(30, sampler));
                 times.push(0.0);
                 let (mean, variance) = moments(&*schedule, &times, sampler);
                 assert_mean_and_variance(&x, mean, variance);
@@ -219,8 +219,8 @@ fn d_samplers_on_discrete_and_continuous_schedules() {
 // ANCHOR_END: d_samplers_on_discrete_and_continuous_schedules
 
 // ANCHOR: d_they_come_to_the_data_in_their_order
-// D1, D2, D3  and those are the mean and the variance of the data, up to an error that halves when the steps double: even that
-//             of DPM-Solver++, of whose last step, to t = 0, the same is true as of all others'
+// D1, D2, D3  and those are the mean and the variance of the data, up to an error that halves when the steps double. That of
+//             DPM-Solver++ is below a thousandth; its order is seen with steps even in lambda (d3_second_order).
 #[test]
 fn d_they_come_to_the_data_in_their_order() {
     for config in BOTH {
@@ -228,13 +228,18 @@ fn d_they_come_to_the_data_in_their_order() {
             let schedule = config.in_time(time);
             for sampler in SAMPLERS {
                 let error = |steps: usize| {
-                    let times: Vec<f64> = settings(steps, sampler).times();
-                    let (mean, variance) = moments(&*schedule, &times, sampler);
-                    ((mean - MEAN).abs(), (variance - STD * STD).abs())
+                    let (mean, variance) = moments(&*schedule, &settings(steps, sampler).times(), sampler);
+                    [(mean - MEAN).abs(), (variance - STD * STD).abs()]
                 };
-                let (coarse, fine) = (error(250), error(500));
-                assert!(fine.0 < 4e-3 && fine.1 < 6e-3, "{config:?} {time:?} {sampler:?}: {fine:?}");
-                assert!(fine.1 < 0.7 * coarse.1, "{config:?} {time:?} {sampler:?}: {coarse:?} {fine:?}");
+                let [coarse, fine] = [250, 500].map(error);
+                let said = format!("{config:?} {time:?} {sampler:?}: {coarse:?} {fine:?}");
+                match sampler {
+                    SamplerKind::DpmSolver {} => assert!(coarse.iter().chain(&fine).all(|&e| e < 1e-3), "{said}"),
+                    _ => assert!(
+                        fine[0] < 1e-3 && fine[1] < 1e-2 && (0.4..0.6).contains(&(fine[1] / coarse[1])),
+                        "{said}"
+                    ),
+                }
             }
         }
     }
@@ -252,7 +257,7 @@ fn d_the_chain_is_continuous_time_on_its_grid() {
         for sampler in SAMPLERS {
             for steps in [1000, 40] {
                 let ((a, times), (b, same)) =
-                    (sample(&*formula, 1, settings(steps, sampler)), sample(&chain, 1, settings(steps, sampler)));
+                    (sample(&*formula, 8, settings(steps, sampler)), sample(&chain, 8, settings(steps, sampler)));
                 assert_all_close(&same, &times, 1e-12);
                 assert_all_close(&a, &b, 1e-7);
             }
@@ -267,7 +272,7 @@ fn d_the_chain_is_continuous_time_on_its_grid() {
 fn d_a_chain_is_asked_at_its_own_times() {
     let schedule = Chain(DiscreteSchedule::cosine(100));
     for steps in [1, 7, 30, 99, 100] {
-        let (_, times) = sample(&schedule, 1, settings(steps, SamplerKind::Ddim { eta: 0.0 }));
+        let (_, times) = sample(&schedule, 4, settings(steps, SamplerKind::Ddim { eta: 0.0 }));
         assert_eq!(times.len(), steps);
         assert!(times.iter().all(|t| (t * 100.0 - (t * 100.0).round()).abs() < 1e-9), "{times:?}");
         assert!(times[0] == 1.0 && times.is_sorted_by(|a, b| a > b));

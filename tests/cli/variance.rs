@@ -6,14 +6,8 @@ use imagen::picture;
 use std::fs;
 
 /// What is set for a learned variance.
-const LEARNED: [&str; 6] = [
-    "--set",
-    "unet.learned_variance=true",
-    "--set",
-    "diffusion.variance=learned",
-    "--set",
-    "diffusion.time=discrete",
-];
+const LEARNED: [&str; 6] =
+    ["--set", "unet.learned_variance=true", "--set", "diffusion.variance=learned", "--set", "diffusion.time=discrete"];
 
 fn learned(lab: &Lab, more: &[&str]) -> String {
     lab.good(&[&["train", "tiny.toml", "--quiet"][..], &LEARNED, more].concat()).err
@@ -129,7 +123,8 @@ fn what_cannot_be_meant_is_said_in_a_line() {
     train("has not learned its variance", &["sampling.method.sampler={ kind = \"ancestral_learned\" }"]);
     train("1001 steps are more than the 1000", &[time, "sampling.method.steps=1001"]);
     train("unknown variant `discreet`", &["diffusion.time=discreet"]);
-    let sample = ["sample", "seven", "--model", "tiny.safetensors", "--out", "no.png", "--sampler", "ancestral-learned"];
+    let sample =
+        ["sample", "seven", "--model", "tiny.safetensors", "--out", "no.png", "--sampler", "ancestral-learned"];
     lab.bad(1, "this model has not learned its variance", &sample);
     let eval = ["eval", "tiny.safetensors", "--data", "data", "--bits-per-dim", "2", "--variance", "learned"];
     lab.bad(1, "this model has not learned its variance: take --variance small or large", &eval);
