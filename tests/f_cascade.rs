@@ -11,8 +11,8 @@ use imagen::cascade::{
 };
 use imagen::data::{self, Batches, Captions, Dataset, DatasetName};
 use imagen::diffusion::{
-    Images, Levels, LowRes, SamplerKind, Sampling, Schedule, ScheduleConfig, Target, Threshold, TimeConfig,
-    VarianceConfig, Weighting, loss, q_sample,
+    Images, Levels, LowRes, SamplerKind, Sampling, Schedule, ScheduleConfig, Target, Threshold, Weighting, loss,
+    q_sample,
 };
 use imagen::random::{Purpose, normal, stream};
 use imagen::text::TextEncoderConfig;
@@ -56,8 +56,8 @@ fn stage(side: usize, larger: bool, threshold: Threshold) -> TextToImage {
             target: Target::V,
             weighting: Weighting::Simple,
             drop_text: 0.1,
-            time: TimeConfig::Interpolated,
-            variance: VarianceConfig::Fixed,
+            time: None,
+            variance: None,
             vlb_weight: None,
         },
         sampling: SamplingConfig {

@@ -50,8 +50,9 @@ pub struct DiffusionConfig {
     /// The noise schedule (A4).
     pub schedule: ScheduleConfig,
     /// Which times there are: any (`"interpolated"`, or `"continuous"` without a chain behind), or the chain's (`"discrete"`).
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub time: TimeConfig,
+    /// Interpolated if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<TimeConfig>,
     /// What the network predicts (C5).
     pub target: Target,
     /// How the loss is weighted over noise levels (C5).
@@ -61,15 +62,12 @@ pub struct DiffusionConfig {
     #[serde(default = "default_drop_text")]
     pub drop_text: f64,
     /// Whether the network learns the variance of its steps (B3), which needs `unet.learned_variance = true` and `time = "discrete"`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub variance: VarianceConfig,
+    /// Fixed if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variance: Option<VarianceConfig>,
     /// How much of the bound is in the loss that teaches the variance; 0.001 if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlb_weight: Option<f64>,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 /// What Imagen uses.
@@ -99,7 +97,7 @@ impl StageConfig {
             ));
         }
         self.diffusion.validate()?;
-        let learned = self.diffusion.variance == VarianceConfig::Learned;
+        let learned = self.diffusion.learns_variance();
         match self.unet.learned_variance {
             true if !learned => {
                 return Err(
@@ -163,7 +161,7 @@ impl StageConfig {
 impl StageConfig {
     /// An error if this model cannot be sampled so.
     pub(super) fn check_sampling(&self, method: &Sampling) -> Result<(), String> {
-        let (steps, fixed) = (method.steps, self.diffusion.variance == VarianceConfig::Fixed);
+        let (steps, fixed) = (method.steps, !self.diffusion.learns_variance());
         match self.diffusion.build().grid() {
             Some(most) if steps > most => {
                 return Err(format!("sampling: {steps} steps are more than the {most} of the model's chain"));
@@ -195,14 +193,24 @@ fn rough_size(unet: &UNetConfig) -> u64 {
 }
 
 impl DiffusionConfig {
+    /// Which times there are.
+    pub fn time(&self) -> TimeConfig {
+        self.time.unwrap_or_default()
+    }
+
+    /// Whether the network learns the variance of its steps.
+    pub fn learns_variance(&self) -> bool {
+        self.variance == Some(VarianceConfig::Learned)
+    }
+
     /// The noise schedule.
     pub fn build(&self) -> Box<dyn Schedule> {
-        self.schedule.in_time(self.time)
+        self.schedule.in_time(self.time())
     }
 
     /// The chain whose bound is measured, and whose steps a learned variance is learned for.
     pub fn chain(&self) -> DiscreteSchedule {
-        self.schedule.chain(self.time)
+        self.schedule.chain(self.time())
     }
 
     /// How much of the bound is in the loss.
@@ -214,11 +222,11 @@ impl DiffusionConfig {
         if !(0.0..=1.0).contains(&self.drop_text) {
             return Err(format!("diffusion.drop_text must be between 0 and 1, not {}", self.drop_text));
         }
-        match (self.variance, self.time, self.vlb_weight) {
-            (VarianceConfig::Fixed, _, Some(_)) => {
+        match (self.learns_variance(), self.time(), self.vlb_weight) {
+            (false, _, Some(_)) => {
                 return Err("diffusion.vlb_weight has no meaning beside a fixed variance; take it out, or add variance = \"learned\"".into());
             }
-            (VarianceConfig::Learned, TimeConfig::Interpolated | TimeConfig::Continuous, _) => {
+            (true, TimeConfig::Interpolated | TimeConfig::Continuous, _) => {
                 return Err("diffusion.variance = \"learned\" is that of the steps of a chain: add diffusion.time = \"discrete\"".into());
             }
             (_, _, Some(weight)) if !(weight >= 0.0 && weight.is_finite()) => {

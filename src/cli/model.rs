@@ -119,7 +119,7 @@ impl Judge {
             return fail(format!("{} does not take images of {size:?}", self.origin));
         }
         match mine.noise {
-            Some(noise) if noise == theirs.diffusion.schedule && theirs.diffusion.time == TimeConfig::Continuous => {
+            Some(noise) if noise == theirs.diffusion.schedule && theirs.diffusion.time() == TimeConfig::Continuous => {
                 return fail(format!(
                     "{} knows the noise of a chain of 1000 steps, and cannot lead a model with diffusion.time = \"continuous\"",
                     self.origin

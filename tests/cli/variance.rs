@@ -2,6 +2,7 @@
 
 use super::tiny::Lab;
 use super::{lab, tiny::TINY};
+use imagen::nn::Weights;
 use imagen::picture;
 use std::fs;
 
@@ -88,11 +89,19 @@ fn time_is_chosen_in_the_config() {
         let json = lab.good(&["eval", &run, "--data", "data", "--bits-per-dim", "2", "--json"]).json();
         assert!(json["bits_per_dim"].as_f64().unwrap().is_finite());
     }
-    // What is not said is interpolated, to the bit, and leaves no trace in the weights.
-    let model = |run: &str| fs::read(lab.path(run).join("model.safetensors")).unwrap();
+    // What is not said is interpolated, to the bit.
+    let weights = |run: &str| Weights::read(&lab.path(run).join("model.safetensors")).unwrap().to_bytes(false);
+    let numbers = |run: &str| {
+        let weights = Weights::read(&lab.path(run).join("model.safetensors")).unwrap();
+        Weights { metadata: Default::default(), ..weights }.to_bytes(false)
+    };
     lab.good(&["train", "tiny.toml", "--quiet", "--out", "unsaid"]);
-    assert!(model("unsaid") == model("interpolated-cosine"));
-    assert!(model("unsaid") != model("discrete-cosine") && model("unsaid") != model("continuous-cosine"));
+    assert!(numbers("unsaid") == numbers("interpolated-cosine"));
+    assert!(numbers("unsaid") != numbers("discrete-cosine") && numbers("unsaid") != numbers("continuous-cosine"));
+    // What is off may be said, too, and changes nothing.
+    let off = ["--set", "unet.learned_variance=false", "--set", "unet.low_res=false"];
+    lab.good(&[&["train", "tiny.toml", "--quiet", "--out", "off"][..], &off].concat());
+    assert!(weights("off") == weights("unsaid"));
     lab.bad(
         1,
         "1001 steps are more than the 1000 of the model's chain",

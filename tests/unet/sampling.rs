@@ -6,7 +6,7 @@ use imagen::autograd::{Tensor, no_grad};
 use imagen::cascade::{DiffusionConfig, Edit, Lead, Request, SamplingConfig, StageConfig, TextToImage};
 use imagen::diffusion::{
     ClassifierFree, DiscreteSchedule, Guided, Images, NoisyClassifier, Sampler, SamplerKind, Sampling, ScheduleConfig,
-    Target, Threshold, TimeConfig, VarianceConfig, Weighting,
+    Target, Threshold, Weighting,
 };
 use imagen::eval::{Classifier, ClassifierConfig};
 use imagen::nn::{Init, Weights};
@@ -70,8 +70,8 @@ fn model() -> TextToImage {
             target: Target::V,
             weighting: Weighting::Simple,
             drop_text: 0.1,
-            time: TimeConfig::Interpolated,
-            variance: VarianceConfig::Fixed,
+            time: None,
+            variance: None,
             vlb_weight: None,
         },
         sampling: SamplingConfig { guidance: 2.0, method: settings(KINDS[0]) },
