@@ -8,13 +8,16 @@ use imagen::autograd::Tensor;
 use imagen::diffusion::sampler::ddim_step;
 use imagen::diffusion::{
     Denoiser, Exact, Images, Levels, Mixture, Posterior, SampleError, Sampler, SamplerKind, Sampling, Schedule,
-    ScheduleConfig, Target, Threshold,
+    ScheduleConfig, Target, Threshold, TimeConfig,
 };
 use proptest::prelude::*;
 use std::ops::ControlFlow;
 
 const MEAN: f64 = 0.3;
 const STD: f64 = 0.5;
+
+/// A chain whose schedule is interpolated, and a formula.
+const TIMES: [TimeConfig; 2] = [TimeConfig::Interpolated, TimeConfig::Continuous];
 
 fn settings(steps: usize, sampler: SamplerKind) -> Sampling {
     Sampling { steps, sampler, threshold: Threshold::None }
@@ -581,10 +584,13 @@ fn error_even_in_log_snr(schedule: &dyn Schedule, steps: usize, sampler: Sampler
 //     The data are N(m, s^2); the last step, from t = 0.01 to 0, is the same for all and for the exact solution.
 #[test]
 fn d3_second_order() {
-    for config in [ScheduleConfig::Linear, ScheduleConfig::Cosine] {
-        let schedule = config.build();
-        for (sampler, factor) in [(SamplerKind::Ddim { eta: 0.0 }, 2.0), (SamplerKind::DpmSolver {}, 4.0)] {
-            let errors = [40, 80, 160, 320].map(|steps| error_even_in_log_snr(&schedule, steps, sampler));
+    let samplers = [(SamplerKind::Ddim { eta: 0.0 }, 2.0), (SamplerKind::DpmSolver {}, 4.0)];
+    for (config, time) in
+        [ScheduleConfig::Linear, ScheduleConfig::Cosine].into_iter().flat_map(|c| TIMES.map(|t| (c, t)))
+    {
+        let schedule = config.in_time(time);
+        for (sampler, factor) in samplers {
+            let errors = [40, 80, 160, 320].map(|steps| error_even_in_log_snr(&*schedule, steps, sampler));
             for pair in errors.windows(2) {
                 assert_close(pair[0] / pair[1], factor, 0.05);
             }

@@ -56,6 +56,9 @@ fn stage(side: usize, larger: bool, threshold: Threshold) -> TextToImage {
             target: Target::V,
             weighting: Weighting::Simple,
             drop_text: 0.1,
+            time: None,
+            variance: None,
+            vlb_weight: None,
         },
         sampling: SamplingConfig {
             guidance: 2.0,
@@ -326,6 +329,13 @@ fn stages_that_do_not_fit_are_an_error_that_says_why() {
         of(vec![stage(4, false), stage(16, true)])
             .contains("makes images of [1, 8, 8] larger, stage 1 draws [1, 4, 4]")
     );
+    // What a later stage cannot do is said before the first has drawn.
+    let cascade = Cascade::new(vec![stage(4, false), stage(8, true)]).unwrap();
+    let mut requests = cascade.requests(&["two".into()], 1, 1);
+    requests[1].sampling.sampler = SamplerKind::AncestralLearned {};
+    let refused = cascade.sample(&requests, None, &mut |_, _| panic!("something was drawn"));
+    let said = refused.unwrap_err().to_string();
+    assert!(said.contains("cascade: stage 2") && said.contains("has not learned its variance"), "{said}");
     let (base, larger) = (stage(4, false), stage(8, true));
     let message = |result: Result<Tensor, ModelError>| result.unwrap_err().to_string();
     let low = |side: usize| Tensor::from_f64([1, 1, side, side], &vec![0.0; side * side], DType::F32);

@@ -172,6 +172,7 @@ fn step(recompute: bool, optimizer: &OptimizerConfig) -> Vec<Array> {
         scale_shift: true,
         text: Some(TextConfig { dim: 6 }),
         low_res: false,
+        learned_variance: false,
         ..UNetConfig::mnist28()
     };
     let init = Init::new(0, DType::F32);

@@ -122,6 +122,11 @@ impl Cascade {
             let (asked, stages) = (requests.len(), self.stages.len());
             return Err(ModelError::Config(format!("cascade: {asked} requests for {stages} stages")));
         }
+        // Before anything is drawn: the last stage may be minutes away.
+        for (i, (stage, request)) in self.stages.iter().zip(requests).enumerate() {
+            let checked = stage.config().check_sampling(&request.sampling);
+            checked.map_err(|e| ModelError::Config(format!("cascade: stage {}: {e}", i + 1)))?;
+        }
         let mut drawn: Vec<Tensor> = Vec::new();
         for (i, (stage, request)) in self.stages.iter().zip(requests).enumerate() {
             let mut progress = |step: Step<'_>| progress(i, step);

@@ -1,6 +1,9 @@
 //! What a stage is made from.
 
-use crate::diffusion::{Sampling, ScheduleConfig, Target, Weighting};
+use crate::diffusion::{
+    DiscreteSchedule, SampleError, SamplerKind, Sampling, Schedule, ScheduleConfig, Target, TimeConfig, VLB_WEIGHT,
+    VarianceConfig, Weighting,
+};
 use crate::text::TextEncoderConfig;
 use crate::unet::UNetConfig;
 use serde::{Deserialize, Serialize};
@@ -62,6 +65,10 @@ fn is_default_train_aug(aug: &f64) -> bool {
 pub struct DiffusionConfig {
     /// The noise schedule (A4).
     pub schedule: ScheduleConfig,
+    /// Which times there are: any (`"interpolated"`, or `"continuous"` without a chain behind), or the chain's (`"discrete"`).
+    /// Interpolated if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<TimeConfig>,
     /// What the network predicts (C5).
     pub target: Target,
     /// How the loss is weighted over noise levels (C5).
@@ -70,6 +77,13 @@ pub struct DiffusionConfig {
     /// Share of training examples whose text is dropped, so that the model can be guided without a classifier (E2).
     #[serde(default = "default_drop_text")]
     pub drop_text: f64,
+    /// Whether the network learns the variance of its steps (B3), which needs `unet.learned_variance = true` and `time = "discrete"`.
+    /// Fixed if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variance: Option<VarianceConfig>,
+    /// How much of the bound is in the loss that teaches the variance; 0.001 if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlb_weight: Option<f64>,
 }
 
 /// What Imagen uses.
@@ -99,6 +113,23 @@ impl StageConfig {
             ));
         }
         self.diffusion.validate()?;
+        let learned = self.diffusion.learns_variance();
+        match self.unet.learned_variance {
+            true if !learned => {
+                return Err(
+                    "unet.learned_variance is true, but nothing teaches it: add diffusion.variance = \"learned\""
+                        .into(),
+                );
+            }
+            false if learned => {
+                return Err(
+                    "diffusion.variance is learned, but the network does not say it: add unet.learned_variance = true"
+                        .into(),
+                );
+            }
+            _ => {}
+        }
+        self.check_sampling(&self.sampling.method)?;
         self.sampling.method.check().map_err(|e| e.to_string())?;
         if !self.sampling.guidance.is_finite() {
             return Err(format!("sampling.guidance must be a number, not {}", self.sampling.guidance));
@@ -151,6 +182,23 @@ impl StageConfig {
     }
 }
 
+impl StageConfig {
+    /// An error if this model cannot be sampled so.
+    pub(super) fn check_sampling(&self, method: &Sampling) -> Result<(), String> {
+        let (steps, fixed) = (method.steps, !self.diffusion.learns_variance());
+        match self.diffusion.build().grid() {
+            Some(most) if steps > most => {
+                return Err(format!("sampling: {steps} steps are more than the {most} of the model's chain"));
+            }
+            _ => {}
+        }
+        match method.sampler {
+            SamplerKind::AncestralLearned {} if fixed => Err(SampleError::NoVariance.to_string()),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// An error unless `aug` is a time.
 pub(super) fn check_aug(aug: f64) -> Result<(), String> {
     match (0.0..=1.0).contains(&aug) {
@@ -172,9 +220,46 @@ fn rough_size(unet: &UNetConfig) -> u64 {
 }
 
 impl DiffusionConfig {
+    /// Which times there are.
+    pub fn time(&self) -> TimeConfig {
+        self.time.unwrap_or_default()
+    }
+
+    /// Whether the network learns the variance of its steps.
+    pub fn learns_variance(&self) -> bool {
+        self.variance == Some(VarianceConfig::Learned)
+    }
+
+    /// The noise schedule.
+    pub fn build(&self) -> Box<dyn Schedule> {
+        self.schedule.in_time(self.time())
+    }
+
+    /// The chain whose bound is measured, and whose steps a learned variance is learned for.
+    pub fn chain(&self) -> DiscreteSchedule {
+        self.schedule.chain(self.time())
+    }
+
+    /// How much of the bound is in the loss.
+    pub fn vlb_weight(&self) -> f64 {
+        self.vlb_weight.unwrap_or(VLB_WEIGHT)
+    }
+
     fn validate(&self) -> Result<(), String> {
         if !(0.0..=1.0).contains(&self.drop_text) {
             return Err(format!("diffusion.drop_text must be between 0 and 1, not {}", self.drop_text));
+        }
+        match (self.learns_variance(), self.time(), self.vlb_weight) {
+            (false, _, Some(_)) => {
+                return Err("diffusion.vlb_weight has no meaning beside a fixed variance; take it out, or add variance = \"learned\"".into());
+            }
+            (true, TimeConfig::Interpolated | TimeConfig::Continuous, _) => {
+                return Err("diffusion.variance = \"learned\" is that of the steps of a chain: add diffusion.time = \"discrete\"".into());
+            }
+            (_, _, Some(weight)) if !(weight >= 0.0 && weight.is_finite()) => {
+                return Err(format!("diffusion.vlb_weight must be at least 0, not {weight}"));
+            }
+            _ => {}
         }
         match self.weighting {
             Weighting::MinSnr { gamma } if !(gamma > 0.0 && gamma.is_finite()) => {

@@ -5,8 +5,8 @@ use super::{SamplingConfig, StageConfig, SuperResolutionConfig};
 use crate::array::{DType, Device};
 use crate::autograd::Tensor;
 use crate::diffusion::{
-    ByClassifier, ClassifierFree, Denoiser, DiscreteSchedule, Given, Guided, Images, Levels, LowRes, NoisyClassifier,
-    SampleError, Sampler, Sampling, Schedule, Step, q_sample,
+    ByClassifier, ClassifierFree, Denoiser, Given, Guided, Images, Levels, LowRes, NoisyClassifier, SampleError,
+    Sampler, Sampling, Schedule, Step, q_sample,
 };
 use crate::nn::{Init, Parameters, Weights, WeightsError};
 use crate::random::Purpose;
@@ -22,7 +22,7 @@ pub struct TextToImage {
     encoder: Option<Arc<dyn TextEncoder>>,
     unet: UNet,
     parameters: Parameters,
-    schedule: DiscreteSchedule,
+    schedule: Box<dyn Schedule>,
     classifier: Option<Arc<dyn NoisyClassifier + Send + Sync>>,
     config: StageConfig,
 }
@@ -131,7 +131,7 @@ impl TextToImage {
             encoder,
             unet,
             parameters: init.parameters(),
-            schedule: config.diffusion.schedule.build(),
+            schedule: config.diffusion.build(),
             classifier: None,
             config,
         })
@@ -206,7 +206,7 @@ impl TextToImage {
 
     /// The noise schedule.
     pub fn schedule(&self) -> &dyn Schedule {
-        &self.schedule
+        &*self.schedule
     }
 
     /// [C, H, W] of its images.
@@ -310,6 +310,7 @@ impl TextToImage {
         edited: Option<(&Tensor, &Edit)>,
         progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor, ModelError> {
+        self.config.check_sampling(&request.sampling).map_err(ModelError::Config)?;
         let leader = request.lead.map(|lead| self.leader(lead)).transpose()?;
         let count = request.count as u64;
         let mut jobs: Vec<(&String, u64)> = Vec::new();
@@ -346,7 +347,7 @@ impl TextToImage {
                         classifier,
                         classes: &vec![class; seeds.len()],
                         scale,
-                        schedule: &self.schedule,
+                        schedule: &*self.schedule,
                         target: self.config.diffusion.target,
                     };
                     self.denoise(&led, &condition, request.sampling, Batch { seeds: &seeds, edited }, progress)?
@@ -385,7 +386,7 @@ impl TextToImage {
         let [_, c, h, w] = low.shape().dims("smaller images");
         let noise = Images { size: [c, h, w], dtype: low.dtype(), seeds }.noise_for(Purpose::Augmentation);
         let [_, height, width] = self.config.image;
-        LowRes::augmented(low, &noise.to(low.device()), &vec![aug; seeds.len()], &self.schedule, [height, width])
+        LowRes::augmented(low, &noise.to(low.device()), &vec![aug; seeds.len()], &*self.schedule, [height, width])
     }
 
     /// The classifier that is to lead, or why it cannot.
@@ -413,14 +414,15 @@ impl TextToImage {
         progress: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor, SampleError> {
         let target = self.config.diffusion.target;
-        let sampler = Sampler { schedule: &self.schedule, denoiser, target, condition, settings };
+        let sampler = Sampler { schedule: &*self.schedule, denoiser, target, condition, settings };
         let images = Images { size: self.config.image, dtype: DType::F32, seeds };
         match edited {
             None => sampler.sample(&images, progress),
             Some((x0, Edit::Renoise { start })) => {
-                let levels = Levels::at(&self.schedule, &vec![start; seeds.len()], DType::F32);
+                let times = sampler.times_from(start);
+                let levels = Levels::at(&*self.schedule, &vec![times[0]; seeds.len()], DType::F32);
                 let x_t = q_sample(&x0, &images.start(), &levels).to(denoiser.device());
-                sampler.sample_from(x_t, &settings.times_from(start), &images, progress)
+                sampler.sample_from(x_t, &times, &images, progress)
             }
             Some((x0, Edit::Inpaint { mask, rounds })) => {
                 let mask = mask.broadcast_to(x0.shape());

@@ -58,13 +58,15 @@ pub struct EvalArgs {
     common: Common,
 }
 
-/// The variances that are not learned.
+/// The variances of a step back.
 #[derive(Clone, Copy, ValueEnum)]
 enum VarianceName {
     /// beta_tilde
     Small,
     /// beta
     Large,
+    /// What the model has learned
+    Learned,
 }
 
 pub fn run(args: &EvalArgs) -> Result {
@@ -168,12 +170,17 @@ fn bits_per_dim(args: &EvalArgs, model: &TextToImage, config: Option<DataConfig>
     if count > data.len() {
         return fail(format!("there are {} test images, not {count}", data.len()));
     }
-    let out = folder(args)?;
+    let learned = model.config().unet.learned_variance;
     let variance = match args.variance {
         VarianceName::Small => ReverseVariance::Small,
         VarianceName::Large => ReverseVariance::Large,
+        VarianceName::Learned if learned => ReverseVariance::Learned,
+        VarianceName::Learned => {
+            return fail("this model has not learned its variance: take --variance small or large");
+        }
     };
-    let (captions, schedule) = (Captions::of(name), model.config().diffusion.schedule.build());
+    let out = folder(args)?;
+    let (captions, schedule) = (Captions::of(name), model.config().diffusion.chain());
     let bar = bar(args.common.quiet, count.div_ceil(model.batch()) * schedule.steps(), "steps");
     let mut bounds = Vec::new();
     for chosen in (0..count).collect::<Vec<_>>().chunks(model.batch()) {

@@ -4,6 +4,7 @@ use super::{Failure, Result, fail};
 use imagen::array::Device;
 use imagen::cascade::TextToImage;
 use imagen::cascade::bundled::{self, Bundled, digest};
+use imagen::diffusion::TimeConfig;
 use imagen::eval::Classifier;
 use imagen::files;
 use imagen::nn::Weights;
@@ -118,6 +119,12 @@ impl Judge {
             return fail(format!("{} does not take images of {size:?}", self.origin));
         }
         match mine.noise {
+            Some(noise) if noise == theirs.diffusion.schedule && theirs.diffusion.time() == TimeConfig::Continuous => {
+                return fail(format!(
+                    "{} knows the noise of a chain of 1000 steps, and cannot lead a model with diffusion.time = \"continuous\"",
+                    self.origin
+                ));
+            }
             Some(noise) if noise == theirs.diffusion.schedule => {}
             Some(noise) => {
                 let theirs = theirs.diffusion.schedule;

@@ -88,6 +88,8 @@ pub struct SampleArgs {
 enum SamplerName {
     /// Random: draws from the model's reverse process
     Ancestral,
+    /// The same, with the variance that the model has learned
+    AncestralLearned,
     /// Deterministic: first order
     Ddim,
     /// Deterministic: second order, for few steps
@@ -98,6 +100,7 @@ impl SamplerName {
     fn kind(self) -> SamplerKind {
         match self {
             SamplerName::Ancestral => SamplerKind::Ancestral { gamma: 0.0 },
+            SamplerName::AncestralLearned => SamplerKind::AncestralLearned {},
             SamplerName::Ddim => SamplerKind::Ddim { eta: 0.0 },
             SamplerName::DpmSolver => SamplerKind::DpmSolver {},
         }

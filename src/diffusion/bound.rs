@@ -7,7 +7,7 @@ use crate::random::{self, Purpose};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
-/// The variance of p(x_{i-1} | x_i), where the network does not say it. (B3)
+/// The variance of p(x_{i-1} | x_i). (B3)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReverseVariance {
@@ -16,16 +16,38 @@ pub enum ReverseVariance {
     /// beta_tilde_i: right if the data were one point. That of the first step would be 0; it has the second's.
     #[default]
     Small,
+    /// What the network says, between the two.
+    Learned,
 }
 
 impl ReverseVariance {
-    /// The variance of step i. Panics unless 1 <= i <= T.
+    /// The variance of step i. Panics unless 1 <= i <= T, and if it is learned.
     #[track_caller]
     pub fn of_step(self, schedule: &DiscreteSchedule, i: usize) -> f64 {
         match self {
+            ReverseVariance::Learned => panic!("a learned variance is not known from the schedule"),
             ReverseVariance::Large => Posterior::of_step(schedule, i).forward_variance,
             ReverseVariance::Small => {
                 Posterior::of_step(schedule, i.max(2).min(schedule.steps())).variance.max(f64::MIN_POSITIVE)
+            }
+        }
+    }
+
+    /// Logarithms of the smaller and the larger variance of step i. Panics unless 1 <= i <= T.
+    #[track_caller]
+    pub(super) fn logarithms(schedule: &DiscreteSchedule, i: usize) -> [f64; 2] {
+        [ReverseVariance::Small, ReverseVariance::Large].map(|variance| variance.of_step(schedule, i).ln())
+    }
+
+    /// The logarithm of the variance of step i for each of `n` numbers; `v` is what the network says. None if it says nothing and
+    /// should.
+    fn log_variances(self, schedule: &DiscreteSchedule, i: usize, v: Option<&Tensor>, n: usize) -> Option<Vec<f64>> {
+        let [small, large] = ReverseVariance::logarithms(schedule, i);
+        match self {
+            ReverseVariance::Small => Some(vec![small; n]),
+            ReverseVariance::Large => Some(vec![large; n]),
+            ReverseVariance::Learned => {
+                v.map(|v| v.to_f64().into_iter().map(|v| v * large + (1.0 - v) * small).collect())
             }
         }
     }
@@ -55,7 +77,7 @@ impl Bound {
 /// [-1, 1]. `progress` is called after every step with how many of the T are done.
 ///
 /// # Errors
-/// If an x_hat_0 is not finite, a device fails, or `progress` stops it.
+/// If an x_hat_0 is not finite, a device fails, `progress` stops it, or the variance should be learned and the model has none.
 ///
 /// # Panics
 /// Unless there is a level for every number of the images, and the chain has at least two steps.
@@ -93,8 +115,11 @@ pub fn bound<D: Denoiser + ?Sized>(
         let eps: Vec<f64> = images.seeds.iter().flat_map(noise).collect();
         let eps = x0.constant_like([b, c, h, w], &eps);
         let x_i = q_sample(&x0, &eps, &levels);
-        let x0_hat = no_grad(|| target.to_x0(&denoiser.predict(&x_i, &t, condition), &x_i, &levels));
-        let finite = x0_hat.array().is_finite();
+        let (prediction, v) = no_grad(|| denoiser.predict_with_variance(&x_i, &t, condition));
+        let x0_hat = no_grad(|| target.to_x0(&prediction, &x_i, &levels));
+        let log_variances = variance.log_variances(schedule, i, v.as_ref(), b * dimensions);
+        let log_variances = log_variances.ok_or(SampleError::NoVariance)?;
+        let finite = x0_hat.array().is_finite() && v.is_none_or(|v| v.array().is_finite());
         x0_hat.array().kernels().check()?;
         if !finite {
             return Err(SampleError::NotFinite { index: i - 1, of: steps, t: t[0] });
@@ -105,8 +130,11 @@ pub fn bound<D: Denoiser + ?Sized>(
         for (k, bound) in bounds.iter_mut().enumerate() {
             let mine = k * dimensions..(k + 1) * dimensions;
             let nats = match i {
-                1 => decoder(&pixels[mine.clone()], &x0_hat[mine], variance.of_step(schedule, 1)),
-                _ => step_back(&values[mine.clone()], &x0_hat[mine], schedule, i, variance),
+                1 => decoder(&pixels[mine.clone()], &x0_hat[mine.clone()], &log_variances[mine]),
+                _ => {
+                    let posterior = Posterior::of_step(schedule, i);
+                    step_back(&values[mine.clone()], &x0_hat[mine.clone()], posterior, &log_variances[mine])
+                }
             };
             bound.terms.push(bits(nats));
             bound.simple.push(errors[k]);
@@ -119,15 +147,17 @@ pub fn bound<D: Denoiser + ?Sized>(
 }
 
 /// L_0 = -log p(x_0 | x_1) in nats: the discretised decoder. (C6) At the first step mu_tilde is x_hat_0 itself.
-fn decoder(pixels: &[u8], x0_hat: &[f64], variance: f64) -> f64 {
-    let std = variance.sqrt();
-    pixels.iter().zip(x0_hat).map(|(&level, &mean)| -discretised_log_probability(level.into(), mean, std)).sum()
+fn decoder(pixels: &[u8], x0_hat: &[f64], log_variances: &[f64]) -> f64 {
+    let cost = |((&level, &mean), log_variance): ((&u8, &f64), &f64)| {
+        -discretised_log_probability(level.into(), mean, (0.5 * log_variance).exp())
+    };
+    pixels.iter().zip(x0_hat).zip(log_variances).map(cost).sum()
 }
 
 /// L_{i-1} = KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i)) in nats: the means differ by coef_x0 (x_0 - x_hat_0). (C3)
-fn step_back(x0: &[f64], x0_hat: &[f64], schedule: &DiscreteSchedule, i: usize, variance: ReverseVariance) -> f64 {
-    let posterior = Posterior::of_step(schedule, i);
-    let log_variances = [posterior.variance.ln(), variance.of_step(schedule, i).ln()];
-    let apart = |(x0, x0_hat): (&f64, &f64)| posterior.coef_x0 * (x0 - x0_hat);
-    x0.iter().zip(x0_hat).map(|pair| kl(apart(pair), log_variances[0], 0.0, log_variances[1])).sum()
+fn step_back(x0: &[f64], x0_hat: &[f64], posterior: Posterior, log_variances: &[f64]) -> f64 {
+    let cost = |((x0, x0_hat), &log_variance): ((&f64, &f64), &f64)| {
+        kl(posterior.coef_x0 * (x0 - x0_hat), posterior.variance.ln(), 0.0, log_variance)
+    };
+    x0.iter().zip(x0_hat).zip(log_variances).map(cost).sum()
 }

@@ -12,6 +12,11 @@ pub trait Denoiser {
     /// The prediction, [B, C, H, W] like `x_t`; `t` has one time in (0, 1] for each sample.
     fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Self::Condition) -> Tensor;
 
+    /// The prediction, and beside it v of (B3) for every number, [B, C, H, W], if the model has learned its variance.
+    fn predict_with_variance(&self, x_t: &Tensor, t: &[f64], condition: &Self::Condition) -> (Tensor, Option<Tensor>) {
+        (self.predict(x_t, t, condition), None)
+    }
+
     /// Where the model computes: what it is given is moved there.
     fn device(&self) -> Device {
         Device::Cpu
@@ -23,6 +28,10 @@ impl<D: Denoiser + ?Sized> Denoiser for &D {
 
     fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Self::Condition) -> Tensor {
         (**self).predict(x_t, t, condition)
+    }
+
+    fn predict_with_variance(&self, x_t: &Tensor, t: &[f64], c: &Self::Condition) -> (Tensor, Option<Tensor>) {
+        (**self).predict_with_variance(x_t, t, c)
     }
 
     fn device(&self) -> Device {
@@ -44,6 +53,8 @@ pub struct Guided<C> {
 /// w = 1 is no guidance and asks the model only once, with c; w = 0 ignores c and asks it only once, without. At
 /// fixed x_t, eps, x_0 and v are affine functions of one another and the two weights sum to 1, so the formula is the same
 /// for a model that predicts any of them.
+///
+/// It acts on the prediction alone, that is on the mean of a step. A variance that was learned is that for c, unless w = 0.
 #[derive(Clone, Debug)]
 pub struct ClassifierFree<D> {
     /// The model.
@@ -58,14 +69,21 @@ where
 {
     type Condition = Guided<D::Condition>;
 
-    // ANCHOR: classifier_free
     fn predict(&self, x_t: &Tensor, t: &[f64], guided: &Self::Condition) -> Tensor {
-        let with = || self.denoiser.predict(x_t, t, &guided.condition);
-        let without = || self.denoiser.predict(x_t, t, &guided.null);
+        self.predict_with_variance(x_t, t, guided).0
+    }
+
+    // ANCHOR: classifier_free
+    fn predict_with_variance(&self, x_t: &Tensor, t: &[f64], guided: &Self::Condition) -> (Tensor, Option<Tensor>) {
+        let with = || self.denoiser.predict_with_variance(x_t, t, &guided.condition);
+        let without = || self.denoiser.predict_with_variance(x_t, t, &guided.null);
         match self.weight {
             1.0 => with(),
             0.0 => without(),
-            w => &(&with() * w) + &(&without() * (1.0 - w)),
+            w => {
+                let ((with, v), (without, _)) = (with(), without());
+                (&(&with * w) + &(&without * (1.0 - w)), v)
+            }
         }
     }
     // ANCHOR_END: classifier_free
@@ -107,7 +125,8 @@ impl<K: NoisyClassifier + ?Sized> NoisyClassifier for &K {
 
 /// A model led by a classifier towards a class of each sample: [`classifier_guided`] at every question. (E1)
 ///
-/// The model itself need not know of classes. With [`ClassifierFree`] inside, both guide.
+/// The model itself need not know of classes. With [`ClassifierFree`] inside, both guide. Only the prediction is changed; a
+/// variance that was learned stays.
 pub struct ByClassifier<'a, D, K> {
     /// The model.
     pub denoiser: D,
@@ -127,10 +146,14 @@ impl<D: Denoiser, K: NoisyClassifier> Denoiser for ByClassifier<'_, D, K> {
     type Condition = D::Condition;
 
     fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Self::Condition) -> Tensor {
+        self.predict_with_variance(x_t, t, condition).0
+    }
+
+    fn predict_with_variance(&self, x_t: &Tensor, t: &[f64], c: &Self::Condition) -> (Tensor, Option<Tensor>) {
         // ANCHOR: by_classifier
-        let prediction = self.denoiser.predict(x_t, t, condition);
+        let (prediction, v) = self.denoiser.predict_with_variance(x_t, t, c);
         if self.scale == 0.0 {
-            return prediction;
+            return (prediction, v);
         }
         let levels = Levels::at(self.schedule, t, x_t.dtype()).to(x_t.device());
         let x = Tensor::leaf(x_t.array().clone());
@@ -139,7 +162,7 @@ impl<D: Denoiser, K: NoisyClassifier> Denoiser for ByClassifier<'_, D, K> {
         let gradient = sum.backward().get(&x).map(|gradient| Tensor::constant(gradient.clone()));
         let nothing = x_t * 0.0;
         let change = classifier_guided(&nothing, gradient.as_ref().unwrap_or(&nothing), &levels, self.scale);
-        &prediction + &self.target.change(&change, &levels)
+        (&prediction + &self.target.change(&change, &levels), v)
         // ANCHOR_END: by_classifier
     }
 

@@ -6,9 +6,11 @@
 
 pub mod augmentation;
 pub mod bound;
+pub mod continuous;
 pub mod forward;
 pub mod gaussian;
 pub mod guidance;
+pub mod hybrid;
 pub mod loss;
 pub mod mixture;
 pub mod posterior;
@@ -20,13 +22,15 @@ pub mod weighting;
 
 pub use augmentation::LowRes;
 pub use bound::{Bound, ReverseVariance, bound};
+pub use continuous::ContinuousSchedule;
 pub use forward::{Levels, Transition, q_sample};
 pub use guidance::{ByClassifier, ClassifierFree, Denoiser, Guided, NoisyClassifier, classifier_guided};
+pub use hybrid::{VLB_WEIGHT, VarianceConfig, bound_terms, hybrid, v_of_output};
 pub use loss::{Loss, loss};
 pub use mixture::{Component, Exact, Mixture};
 pub use posterior::Posterior;
 pub use sampler::{Given, Images, SampleError, Sampler, SamplerKind, Sampling, Step};
-pub use schedule::{DiscreteSchedule, Schedule, ScheduleConfig};
+pub use schedule::{Chain, DiscreteSchedule, Schedule, ScheduleConfig, TimeConfig};
 pub use target::Target;
 pub use threshold::Threshold;
 pub use weighting::Weighting;

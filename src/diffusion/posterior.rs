@@ -89,6 +89,15 @@ impl Posterior {
         self.forward_variance.powf(v) * self.variance.powf(1.0 - v)
     }
     // ANCHOR_END: variance_between
+
+    // ANCHOR: std_between
+    /// The standard deviation where every number has a v of its own, as a model that has learned its variance says it: the root of
+    /// [`Posterior::variance_between`]. (B3) `v` is [B, C, H, W], of any value; so is the result. Needs s > 0.
+    pub fn std_between(&self, v: &Tensor) -> Tensor {
+        let [small, large] = [self.variance, self.forward_variance].map(|variance| 0.5 * variance.ln());
+        (&v.affine(-small, small) + &(v * large)).exp()
+    }
+    // ANCHOR_END: std_between
 }
 
 // ANCHOR: mean_from_eps

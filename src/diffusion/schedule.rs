@@ -13,6 +13,7 @@
 //! both. Between two grid points it keeps the rate of decay constant (log alpha_bar is linear in t), so that one step
 //! of the chain may be cut into smaller Gaussian steps whose composition is that step.
 
+use super::ContinuousSchedule;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::FRAC_PI_2;
 
@@ -43,6 +44,17 @@ pub trait Schedule: Send + Sync {
     fn log_snr(&self, t: f64) -> f64 {
         let log_alpha_bar = self.log_alpha_bar(t);
         log_alpha_bar - (-log_alpha_bar.exp_m1()).ln()
+    }
+
+    /// T, if only the times i / T are used; none if any time is.
+    fn grid(&self) -> Option<usize> {
+        None
+    }
+
+    /// The time that is used for t: the next i / T from t on if there is a grid, or else t itself.
+    fn on_grid(&self, t: f64) -> f64 {
+        // what t lacks or has too much by rounding must not make it the next step's
+        self.grid().map_or(t, |steps| (t * steps as f64 - 1e-9).ceil().max(0.0) / steps as f64)
     }
 }
 // ANCHOR_END: schedule
@@ -114,6 +126,17 @@ impl DiscreteSchedule {
     }
     // ANCHOR_END: cosine
 
+    /// The chain of `steps` steps that is in any schedule: x_i is x_t at t = i / T. (A3)
+    ///
+    /// # Panics
+    /// If `steps` is 0.
+    #[track_caller]
+    pub fn of(schedule: &(impl Schedule + ?Sized), steps: usize) -> DiscreteSchedule {
+        let log_alpha_bar = |i: usize| schedule.log_alpha_bar(i as f64 / steps as f64);
+        let beta = |i: usize| -(log_alpha_bar(i) - log_alpha_bar(i - 1)).exp_m1();
+        DiscreteSchedule::from_betas((1..=steps).map(beta).collect())
+    }
+
     /// T, the number of steps.
     pub fn steps(&self) -> usize {
         self.betas.len()
@@ -147,6 +170,20 @@ impl Schedule for DiscreteSchedule {
         (1.0 - fraction) * self.log_alpha_bars[i] + fraction * self.log_alpha_bars[i + 1]
     }
     // ANCHOR_END: log_alpha_bar
+}
+
+/// A chain that is used at its own times i / T alone, as in DDPM: no time between two steps is trained or sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chain(pub DiscreteSchedule);
+
+impl Schedule for Chain {
+    fn log_alpha_bar(&self, t: f64) -> f64 {
+        self.0.log_alpha_bar(t)
+    }
+
+    fn grid(&self) -> Option<usize> {
+        Some(self.0.steps())
+    }
 }
 
 // ANCHOR: cosine_alpha_bar
@@ -190,4 +227,42 @@ impl ScheduleConfig {
     pub fn build(self) -> DiscreteSchedule {
         self.discrete(ScheduleConfig::STEPS)
     }
+
+    /// The schedule by its formula, without a chain.
+    pub fn continuous(self) -> ContinuousSchedule {
+        match self {
+            ScheduleConfig::Linear => ContinuousSchedule::Linear,
+            ScheduleConfig::Cosine => ContinuousSchedule::Cosine,
+        }
+    }
+
+    /// The schedule with the times that `time` says.
+    pub fn in_time(self, time: TimeConfig) -> Box<dyn Schedule> {
+        match time {
+            TimeConfig::Interpolated => Box::new(self.build()),
+            TimeConfig::Discrete => Box::new(Chain(self.build())),
+            TimeConfig::Continuous => Box::new(self.continuous()),
+        }
+    }
+
+    /// The chain of 1000 steps that [`ScheduleConfig::in_time`] meets at t = i / 1000: what a bound is the bound of.
+    pub fn chain(self, time: TimeConfig) -> DiscreteSchedule {
+        match time {
+            TimeConfig::Interpolated | TimeConfig::Discrete => self.build(),
+            TimeConfig::Continuous => DiscreteSchedule::of(&self.continuous(), ScheduleConfig::STEPS),
+        }
+    }
+}
+
+/// Which times a model is trained and sampled at, as configs write it: `"interpolated"`, `"discrete"` or `"continuous"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeConfig {
+    /// Any time in (0, 1]. At t = i / 1000 the schedule is that of the chain of 1000 steps, and log alpha_bar is linear between.
+    #[default]
+    Interpolated,
+    /// The steps of that chain alone, as in DDPM: in training t is one of i / 1000, and so is every time of a sampler.
+    Discrete,
+    /// Any time in (0, 1], with the schedule's own formula and no chain, as in Imagen.
+    Continuous,
 }

@@ -455,6 +455,8 @@ fn is_task(line: &str) -> bool {
 /// `gamma` beside kind = "simple".
 fn unread(path: &str, given: &toml::Table, read: &toml::Table) -> Option<String> {
     given.iter().find_map(|(key, value)| match (value, read.get(key)) {
+        // what is off says no more than what is not there
+        (toml::Value::Boolean(false), None) => None,
         (_, None) => Some(format!("{path}{key}")),
         (toml::Value::Table(given), Some(toml::Value::Table(read))) => unread(&format!("{path}{key}."), given, read),
         _ => None,

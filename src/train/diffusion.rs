@@ -5,7 +5,9 @@ use crate::array::{Array, Device};
 use crate::autograd::Tensor;
 use crate::cascade::{ModelError, Request, StageConfig, SuperResolutionConfig, TextToImage, condition};
 use crate::data::{Batches, Captions, Dataset, Split};
-use crate::diffusion::{Denoiser, Levels, LowRes, SampleError, Step, loss, q_sample};
+use crate::diffusion::{
+    Denoiser, DiscreteSchedule, Levels, LowRes, SampleError, Step, bound_terms, hybrid, loss, q_sample,
+};
 use crate::files;
 use crate::nn::Parameters;
 use crate::picture::{Layout, Picture, Text, grid};
@@ -25,6 +27,8 @@ pub struct DiffusionTask {
     digest: String,
     captions: Captions,
     model: TextToImage,
+    /// The steps that a learned variance is that of.
+    chain: DiscreteSchedule,
     batches: Batches,
     /// The captions, encoded once.
     embeddings: OnceLock<EmbeddingCache>,
@@ -46,7 +50,8 @@ impl DiffusionTask {
         // Captions are data, too, and what they are to the model is the encoder's.
         let encoder = model.encoder().filter(|encoder| encoder.is_costly()).map(|encoder| encoder.digest());
         let digest = [Some(data.digest()), encoder].into_iter().flatten().collect::<Vec<_>>().join(" ");
-        Ok(DiffusionTask { digest, captions, model, batches, config, data, embeddings: OnceLock::new() })
+        let chain = config.diffusion.chain();
+        Ok(DiffusionTask { digest, captions, model, chain, batches, config, data, embeddings: OnceLock::new() })
     }
 }
 
@@ -117,7 +122,8 @@ impl DiffusionTask {
 
 impl DiffusionTask {
     // ANCHOR: training_loss
-    /// L_simple of a step (C4, C5), a scalar with history: with its own captions, or with others.
+    /// The loss of a step, a scalar with history, with its own captions or with others: L_simple (C4, C5), and some of the bound
+    /// if the variance is learned (B3).
     pub(super) fn loss_with(&self, step: u64, words: Words) -> Result<Tensor, TrainError> {
         let (seed, images) = (self.config.seed, &self.data.train);
         let indices = self.batches.indices(step);
@@ -125,11 +131,12 @@ impl DiffusionTask {
         let x0 = self.parts(&indices, step);
         let shape: [usize; 4] = x0.shape().dims("training images");
         let x0 = x0.to(device);
+        let schedule = self.model.schedule();
         let (mut t, mut eps, mut keep, mut captions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (i, &example) in indices.iter().enumerate() {
             let i = i as u64;
             // 1 - [0, 1) is (0, 1]: there is nothing to learn at t = 0.
-            t.push(1.0 - stream(seed, Purpose::Time, step, i).random::<f64>());
+            t.push(schedule.on_grid(1.0 - stream(seed, Purpose::Time, step, i).random::<f64>()));
             eps.extend(normal(seed, Purpose::Noise, step, i, shape[1..].iter().product()));
             let drawn = stream(seed, Purpose::Drop, step, i).random::<f64>();
             keep.push(words.keep(drawn >= self.config.diffusion.drop_text));
@@ -137,8 +144,8 @@ impl DiffusionTask {
             captions.push(self.captions.pick(seed, step, i, label));
         }
         let eps = x0.constant_like(shape, &eps);
-        let schedule = self.model.schedule();
-        let x_t = q_sample(&x0, &eps, &Levels::at(schedule, &t, x0.dtype()).to(device));
+        let levels = Levels::at(schedule, &t, x0.dtype()).to(device);
+        let x_t = q_sample(&x0, &eps, &levels);
         let condition = match self.embeddings.get() {
             Some(embeddings) => condition(embeddings, &captions).map(Some),
             None => self.model.encode(&captions),
@@ -148,9 +155,14 @@ impl DiffusionTask {
             Some(config) => Some(Condition::with_low_res(condition, self.smaller(&x0, config, step))),
             None => condition,
         };
-        let prediction = self.model.unet().forward(&x_t, &t, condition.as_ref());
+        let (prediction, v) = self.model.unet().predict_with_variance(&x_t, &t, &condition);
         let settings = &self.config.diffusion;
-        Ok(loss(&prediction, &x0, &eps, &t, schedule, settings.target, settings.weighting).mean)
+        let simple = loss(&prediction, &x0, &eps, &t, schedule, settings.target, settings.weighting).mean;
+        let Some(v) = v else { return Ok(simple) };
+        let steps: Vec<usize> = t.iter().map(|t| (t * self.chain.steps() as f64).round() as usize).collect();
+        let x0_hat = settings.target.to_x0(&prediction.detach(), &x_t, &levels);
+        let terms = bound_terms(&self.chain, &steps, &x0, &x0_hat, &v);
+        Ok(hybrid(&simple, &terms, &self.chain, settings.vlb_weight()))
     }
     // ANCHOR_END: training_loss
 

@@ -7,7 +7,6 @@ use crate::array::Device;
 use crate::autograd::no_grad;
 use crate::cascade::StageConfig;
 use crate::data::{Dataset, Images};
-use crate::diffusion::Schedule;
 use crate::nn::Weights;
 use crate::optim::LearningRate;
 use serde::Serialize;
@@ -85,7 +84,7 @@ impl Doctor {
 
     /// Sampling begins with pure noise; so training must end with it.
     fn terminal_snr(&self) -> Finding {
-        let snr = self.run.diffusion.schedule.build().log_snr(1.0).exp();
+        let snr = self.run.diffusion.build().log_snr(1.0).exp();
         Finding {
             name: "noise at t = 1",
             passed: Some(snr < 1e-3),

@@ -64,6 +64,9 @@ pub struct UNetConfig {
     /// Whether the network is shown a smaller image, resized to the size of its own, which it makes larger. (F1)
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub low_res: bool,
+    /// Whether it says the variance of its step beside its prediction, with as many channels again. (B3)
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learned_variance: bool,
 }
 
 fn yes() -> bool {
@@ -133,6 +136,7 @@ impl UNetConfig {
             text: None,
             text_pooling: TextPooling::Mean,
             low_res: false,
+            learned_variance: false,
         }
     }
 
@@ -164,6 +168,11 @@ impl UNetConfig {
     /// Channels of what goes in: the noised image, and beside it the smaller one if there is one.
     pub fn input_channels(&self) -> usize {
         if self.low_res { 2 * self.image_channels } else { self.image_channels }
+    }
+
+    /// Channels of what comes out: the prediction, and the variance if it is learned.
+    pub fn output_channels(&self) -> usize {
+        if self.learned_variance { 2 * self.image_channels } else { self.image_channels }
     }
 
     /// Features of the time embedding: four times the base channels.

@@ -16,7 +16,7 @@ pub use config::{ConfigError, TextConfig, UNetConfig};
 
 use crate::array::Device;
 use crate::autograd::{Tensor, concat};
-use crate::diffusion::{Denoiser, LowRes};
+use crate::diffusion::{Denoiser, LowRes, v_of_output};
 use crate::nn::{Conv2d, GroupNorm, Init, TimeEmbedding};
 use conditioning::TextInput;
 use levels::Levels;
@@ -52,7 +52,7 @@ impl UNet {
             conv_in: Conv2d::same3x3(&init.scope("conv_in"), config.input_channels(), config.base_channels),
             parts,
             norm_out: GroupNorm::new(&init.scope("norm_out"), config.groups, channels),
-            conv_out: Conv2d::same3x3(&init.scope("conv_out"), channels, config.image_channels),
+            conv_out: Conv2d::same3x3(&init.scope("conv_out"), channels, config.output_channels()),
             recompute: false,
             config,
         })
@@ -70,7 +70,8 @@ impl UNet {
         &self.config
     }
 
-    /// The prediction [B, C, H, W] for noised images x [B, C, H, W] at times t (one an image, in [0, 1]).
+    /// The prediction [B, C, H, W] for noised images x [B, C, H, W] at times t (one an image, in [0, 1]). If the variance is learned
+    /// it is [B, 2 C, H, W], and what is said of the variance is the second half: see [`v_of_output`].
     ///
     /// `condition` is what the images show; without a text the prediction is unconditional. Panics if the shapes do not
     /// fit, if H or W cannot be halved often enough, if there is a text and the network was made without, or if there is a
@@ -165,7 +166,21 @@ impl Denoiser for UNet {
     type Condition = Option<Condition>;
 
     fn predict(&self, x_t: &Tensor, t: &[f64], condition: &Option<Condition>) -> Tensor {
-        self.forward(x_t, t, condition.as_ref())
+        self.predict_with_variance(x_t, t, condition).0
+    }
+
+    fn predict_with_variance(
+        &self,
+        x_t: &Tensor,
+        t: &[f64],
+        condition: &Option<Condition>,
+    ) -> (Tensor, Option<Tensor>) {
+        let output = self.forward(x_t, t, condition.as_ref());
+        if !self.config.learned_variance {
+            return (output, None);
+        }
+        let half = self.config.image_channels;
+        (output.slice(1, 0..half), Some(v_of_output(&output.slice(1, half..2 * half))))
     }
 
     fn device(&self) -> Device {

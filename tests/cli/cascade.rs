@@ -196,8 +196,9 @@ fn a_sweep_measures_every_setting_of_one_stage_or_of_all() {
         lab.good(&[&base[..], more].concat()).json()
     };
     let both = ["--cascade", "cascade.toml"];
-    let many =
-        sweep(&[&both[..], &["--guidance", "1,-2", "--threshold", "none,dynamic", "--aug", "0,1", "--out", "w"]].concat());
+    let many = sweep(
+        &[&both[..], &["--guidance", "1,-2", "--threshold", "none,dynamic", "--aug", "0,1", "--out", "w"]].concat(),
+    );
     let points = many["points"].as_array().unwrap();
     assert_eq!(points.len(), 8);
     let alone = sweep(&[&both[..], &["--guidance", "-2", "--threshold", "dynamic", "--aug", "1"]].concat());

@@ -5,6 +5,7 @@ mod mistakes;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 mod uses;
+mod variance;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -70,6 +70,9 @@ fn model() -> TextToImage {
             target: Target::V,
             weighting: Weighting::Simple,
             drop_text: 0.1,
+            time: None,
+            variance: None,
+            vlb_weight: None,
         },
         sampling: SamplingConfig { guidance: 2.0, method: settings(KINDS[0]) },
     };

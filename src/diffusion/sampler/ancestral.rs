@@ -1,6 +1,6 @@
 //! The ancestral sampler: one draw from p(x_s | x_t) per step (D1).
 
-use super::{Run, SampleError};
+use super::{Estimate, Run, SampleError, Spread};
 use crate::autograd::Tensor;
 use crate::diffusion::{Denoiser, Posterior};
 
@@ -10,14 +10,20 @@ use crate::diffusion::{Denoiser, Posterior};
 /// ```text
 /// x_s = mu_tilde(x_t, x_hat_0) + sqrt(beta_tilde^(1 - gamma) beta^gamma) z,    z ~ N(0, I), none in the last step
 /// ```
-pub(super) fn run<D: Denoiser + ?Sized>(run: &mut Run<D>, mut x: Tensor, gamma: f64) -> Result<Tensor, SampleError> {
+///
+/// If the variance is learned, gamma is v, and every number has its own.
+pub(super) fn run<D: Denoiser + ?Sized>(
+    run: &mut Run<D>,
+    mut x: Tensor,
+    spread: Spread,
+) -> Result<Tensor, SampleError> {
     for (index, t, s) in run.steps() {
-        let (x0, _) = run.estimate(index, t, &x)?;
+        let Estimate { x0, v, .. } = run.estimate(index, t, &x)?;
         let posterior = Posterior::between(run.schedule(), s, t);
         x = posterior.mean(&x0, &x);
         if s > 0.0 {
-            let sigma = posterior.variance_between(gamma).sqrt();
-            x = &x + &(&run.images.noise(index).to(x.device()) * sigma);
+            let z = run.images.noise(index).to(x.device());
+            x = &x + &spread.noise(&posterior, &z, v.as_ref())?;
         }
     }
     Ok(x)

@@ -1,6 +1,6 @@
 //! The DDIM sampler: fewer steps, as random as wanted (D2).
 
-use super::{Run, SampleError};
+use super::{Estimate, Run, SampleError};
 use crate::autograd::Tensor;
 use crate::diffusion::{Denoiser, Posterior, Schedule};
 
@@ -9,7 +9,7 @@ use crate::diffusion::{Denoiser, Posterior, Schedule};
 /// with the sigma of eq. 16.
 pub(super) fn run<D: Denoiser + ?Sized>(run: &mut Run<D>, mut x: Tensor, eta: f64) -> Result<Tensor, SampleError> {
     for (index, t, s) in run.steps() {
-        let (x0, eps) = run.estimate(index, t, &x)?;
+        let Estimate { x0, eps, .. } = run.estimate(index, t, &x)?;
         let sigma = eta * Posterior::between(run.schedule(), s, t).variance.sqrt();
         x = ddim_step(&x0, &eps, run.schedule(), s, sigma);
         if sigma > 0.0 {

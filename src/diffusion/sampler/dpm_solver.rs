@@ -19,7 +19,7 @@ pub(super) fn run<D: Denoiser + ?Sized>(run: &mut Run<D>, mut x: Tensor) -> Resu
     let l = |t: f64| 0.5 * schedule.log_snr(t);
     let mut before: Option<(Tensor, f64)> = None;
     for (index, t, s) in run.steps() {
-        let (x0, _) = run.estimate(index, t, &x)?;
+        let x0 = run.estimate(index, t, &x)?.x0;
         let h = l(s) - l(t);
         let d = match &before {
             Some((x0_before, h_before)) if s > 0.0 => {

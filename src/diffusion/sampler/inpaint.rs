@@ -1,6 +1,6 @@
 //! Filling in what is missing of an image: the ancestral sampler, told what is there (RePaint).
 
-use super::{Run, SampleError};
+use super::{Estimate, Run, SampleError, Spread};
 use crate::autograd::Tensor;
 use crate::diffusion::{Denoiser, Levels, Posterior, Transition, q_sample};
 
@@ -27,7 +27,7 @@ pub struct Given {
 pub(super) fn run<D: Denoiser + ?Sized>(
     run: &mut Run<D>,
     mut x: Tensor,
-    gamma: f64,
+    spread: Spread,
     given: &Given,
 ) -> Result<Tensor, SampleError> {
     let drawn_here = given.mask.affine(-1.0, 1.0);
@@ -44,11 +44,11 @@ pub(super) fn run<D: Denoiser + ?Sized>(
                 run.images.noise(draws).to(x.device())
             };
             let [of_known, of_step, of_return] = [noise(), noise(), noise()];
-            let (x0, _) = run.estimate(index, t, &x)?;
+            let Estimate { x0, v, .. } = run.estimate(index, t, &x)?;
             let known = q_sample(&given.images, &of_known, &levels);
             let mut unknown = posterior.mean(&x0, &x);
             if s > 0.0 {
-                unknown = &unknown + &(&of_step * posterior.variance_between(gamma).sqrt());
+                unknown = &unknown + &spread.noise(&posterior, &of_step, v.as_ref())?;
             }
             x = &(&given.mask * &known) + &(&drawn_here * &unknown);
             if round < rounds {

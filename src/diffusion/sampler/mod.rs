@@ -11,7 +11,7 @@ mod inpaint;
 pub use ddim::ddim_step;
 pub use inpaint::Given;
 
-use super::{Denoiser, Levels, Schedule, Target, Threshold};
+use super::{Denoiser, Levels, Posterior, Schedule, Target, Threshold};
 use crate::array::DType;
 use crate::autograd::{Tensor, no_grad};
 use crate::kernels::DeviceError;
@@ -41,6 +41,8 @@ pub enum SamplerKind {
         /// Variance of a step, in [0, 1]: 0 is beta_tilde, 1 is beta, between them in the logarithm.
         gamma: f64,
     },
+    /// The same, with the variance that the model has learned, of every number. (B3) Improved DDPM eq. 15.
+    AncestralLearned {},
     /// The non-Markovian process. (D2) DDIM eq. 12.
     Ddim {
         /// How random, in [0, 1]: 0 is deterministic, 1 is the ancestral sampler with gamma = 0.
@@ -87,7 +89,7 @@ impl Sampling {
         match self.sampler {
             SamplerKind::Ancestral { gamma } => within("gamma", gamma, "from 0 to 1", (0.0..=1.0).contains(&gamma))?,
             SamplerKind::Ddim { eta } => within("eta", eta, "from 0 to 1", (0.0..=1.0).contains(&eta))?,
-            SamplerKind::DpmSolver {} => {}
+            SamplerKind::AncestralLearned {} | SamplerKind::DpmSolver {} => {}
         }
         match self.threshold {
             Threshold::Dynamic { percentile: p, cap } => {
@@ -126,6 +128,11 @@ pub enum SampleError {
         /// The time of the step.
         t: f64,
     },
+    /// The model should say the variance of its steps, and does not.
+    #[error(
+        "sampling: this model has not learned its variance; take a fixed one, such as kind = \"ancestral\", gamma = 0.0"
+    )]
+    NoVariance,
     /// The device has failed.
     #[error("sampling: {0}")]
     Device(#[from] DeviceError),
@@ -215,7 +222,29 @@ impl<D: Denoiser + ?Sized> Sampler<'_, D> {
     /// # Errors
     /// If a setting is out of range, x_hat_0 is not finite, or `progress` stops it.
     pub fn sample(&self, images: &Images, progress: &mut Progress) -> Result<Tensor, SampleError> {
-        self.sample_from(images.start().to(self.denoiser.device()), &self.settings.times(), images, progress)
+        self.check()?;
+        self.sample_from(images.start().to(self.denoiser.device()), &self.times_from(1.0), images, progress)
+    }
+
+    /// Those of [`Sampling::times_from`], each where the schedule is used ([`Schedule::on_grid`]), and none twice.
+    #[track_caller]
+    pub fn times_from(&self, start: f64) -> Vec<f64> {
+        let mut times = self.settings.times_from(start);
+        times.iter_mut().for_each(|t| *t = self.schedule.on_grid(*t));
+        times.dedup();
+        times
+    }
+
+    /// Whether the settings are within range, and the schedule has so many steps.
+    fn check(&self) -> Result<(), SampleError> {
+        self.settings.check()?;
+        match self.schedule.grid().filter(|&most| self.settings.steps > most) {
+            Some(_) => {
+                let (name, value) = ("steps", self.settings.steps as f64);
+                Err(SampleError::Setting { name, value, allowed: "at most the number of steps of the model's chain" })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Images from `x` [B, C, H, W] at time `times[0]`, along `times`. The noise of stochastic samplers is that of
@@ -243,7 +272,8 @@ impl<D: Denoiser + ?Sized> Sampler<'_, D> {
         assert_eq!(**x.shape(), [images.seeds.len(), c, h, w], "sampling: the start does not fit the images");
         let mut run = Run { sampler: self, images, times, progress };
         no_grad(|| match self.settings.sampler {
-            SamplerKind::Ancestral { gamma } => ancestral::run(&mut run, x, gamma),
+            SamplerKind::Ancestral { gamma } => ancestral::run(&mut run, x, Spread::Fixed(gamma)),
+            SamplerKind::AncestralLearned {} => ancestral::run(&mut run, x, Spread::Learned),
             SamplerKind::Ddim { eta } => ddim::run(&mut run, x, eta),
             SamplerKind::DpmSolver {} => dpm_solver::run(&mut run, x),
         })
@@ -261,16 +291,40 @@ impl<D: Denoiser + ?Sized> Sampler<'_, D> {
     /// Unless what is given has the shape that `images` says, and there is a round.
     #[track_caller]
     pub fn inpaint(&self, given: &Given, images: &Images, progress: &mut Progress) -> Result<Tensor, SampleError> {
-        self.settings.check()?;
+        self.check()?;
         let x = images.start();
         let fits = given.images.shape() == x.shape() && given.mask.shape() == x.shape();
         assert!(fits && given.rounds > 0, "inpaint: images and mask of {}, and at least one round", x.shape());
         let device = self.denoiser.device();
         let given = Given { images: given.images.to(device), mask: given.mask.to(device), rounds: given.rounds };
-        let gamma = if let SamplerKind::Ancestral { gamma } = self.settings.sampler { gamma } else { 0.0 };
-        let times = self.settings.times();
+        let spread = match self.settings.sampler {
+            SamplerKind::Ancestral { gamma } => Spread::Fixed(gamma),
+            SamplerKind::AncestralLearned {} => Spread::Learned,
+            SamplerKind::Ddim { .. } | SamplerKind::DpmSolver {} => Spread::Fixed(0.0),
+        };
+        let times = self.times_from(1.0);
         let mut run = Run { sampler: self, images, times: &times, progress };
-        no_grad(|| inpaint::run(&mut run, x.to(device), gamma, &given))
+        no_grad(|| inpaint::run(&mut run, x.to(device), spread, &given))
+    }
+}
+
+/// How far an ancestral step scatters.
+#[derive(Clone, Copy)]
+enum Spread {
+    /// As far everywhere: gamma.
+    Fixed(f64),
+    /// As the model says.
+    Learned,
+}
+
+impl Spread {
+    /// `z` ~ N(0, I) as the noise of a step with this posterior, s > 0; `v` is what the model says.
+    fn noise(self, posterior: &Posterior, z: &Tensor, v: Option<&Tensor>) -> Result<Tensor, SampleError> {
+        match (self, v) {
+            (Spread::Fixed(gamma), _) => Ok(z * posterior.variance_between(gamma).sqrt()),
+            (Spread::Learned, Some(v)) => Ok(z * &posterior.std_between(v)),
+            (Spread::Learned, None) => Err(SampleError::NoVariance),
+        }
     }
 }
 
@@ -280,6 +334,16 @@ struct Run<'a, 'p, D: Denoiser + ?Sized> {
     images: &'a Images<'a>,
     times: &'a [f64],
     progress: &'a mut Progress<'p>,
+}
+
+/// What the model says at a step, [B, C, H, W] each.
+struct Estimate {
+    /// x_hat_0.
+    x0: Tensor,
+    /// eps_hat.
+    eps: Tensor,
+    /// v of (B3), if the model has learned its variance.
+    v: Option<Tensor>,
 }
 
 impl<'a, D: Denoiser + ?Sized> Run<'a, '_, D> {
@@ -294,15 +358,16 @@ impl<'a, D: Denoiser + ?Sized> Run<'a, '_, D> {
     }
 
     // ANCHOR: estimate
-    /// (x_hat_0, eps_hat) at x_t: the model is asked, x_hat_0 thresholded, and eps_hat computed from it, so that both
+    /// The estimate at x_t: the model is asked, x_hat_0 thresholded, and eps_hat computed from it, so that both
     /// still make up x_t. (D4)
-    fn estimate(&mut self, index: usize, t: f64, x_t: &Tensor) -> Result<(Tensor, Tensor), SampleError> {
+    fn estimate(&mut self, index: usize, t: f64, x_t: &Tensor) -> Result<Estimate, SampleError> {
         let Sampler { denoiser, target, condition, settings, .. } = self.sampler;
         let of = self.times.len() - 1;
         let t_of_each = vec![t; self.images.seeds.len()];
         let levels = Levels::at(self.schedule(), &t_of_each, x_t.dtype()).to(x_t.device());
 
-        let x0 = target.to_x0(&denoiser.predict(x_t, &t_of_each, condition), x_t, &levels);
+        let (prediction, v) = denoiser.predict_with_variance(x_t, &t_of_each, condition);
+        let x0 = target.to_x0(&prediction, x_t, &levels);
         let finite = x0.array().is_finite();
         x0.array().kernels().check()?;
         if !finite {
@@ -311,7 +376,7 @@ impl<'a, D: Denoiser + ?Sized> Run<'a, '_, D> {
         let (x0, s) = settings.threshold.apply(&x0);
         let eps = Target::X0.to_eps(&x0, x_t, &levels);
         match (self.progress)(Step { index, of, t, x_t, x0_hat: &x0, threshold: &s }) {
-            ControlFlow::Continue(()) => Ok((x0, eps)),
+            ControlFlow::Continue(()) => Ok(Estimate { x0, eps, v }),
             ControlFlow::Break(()) => Err(SampleError::Cancelled { index, of }),
         }
     }
