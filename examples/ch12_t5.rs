@@ -1,8 +1,8 @@
 //! `cargo run --release --example ch12_t5`: chapter 12, the text encoder.
 //!
 //! What hashed words cannot know; the ways to cut a word into pieces, and the best; distances, and what the bundled T5 has
-//! learned of them; a text with gaps; which sentences are alike to the model, where it looks, and what it writes into gaps; and
-//! digits drawn for phrases that no image was shown with.
+//! learned of them; a text with gaps; which sentences are alike to the model, where it looks, and what it writes into gaps; digits
+//! drawn for phrases that no image was shown with; how well digits are drawn from the words of four encoders.
 
 mod chapter;
 
@@ -11,12 +11,14 @@ use imagen::autograd::{Tensor, no_grad};
 use imagen::bundled;
 use imagen::cascade::{Request, TextToImage};
 use imagen::data::{Captions, DatasetName, Split};
+use imagen::eval::Share;
 use imagen::nn::Weights;
-use imagen::picture::{Chart, Diagram, Layout, Picture, Tint, charts, grid, heatmap, shades};
+use imagen::picture::{Chart, Curve, Diagram, Layout, Picture, Tint, charts, grid, heatmap, shades};
 use imagen::random::{Purpose, stream};
-use imagen::text::t5::{Corruption, T5, T5Encoder, TokenBatch, bucket};
+use imagen::text::t5::{Corruption, T5, T5Config, T5Encoder, TokenBatch, bucket};
 use imagen::text::tokenizer::SentencePiece;
 use imagen::text::{Embedding, HashedWords, TextEncoder, TextError};
+use serde_json::Value;
 use std::error::Error;
 use std::ops::ControlFlow;
 
@@ -35,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     alike(&chapter, &encoder)?;
     attention(&chapter, &encoder)?;
     filled(&chapter, &encoder, &model)?;
-    drawn(&chapter)
+    drawn(&chapter)?;
+    study(&chapter, encoder.config())
 }
 
 /// Pieces and the logarithms of their probabilities, made up for the chapter.
@@ -355,4 +358,64 @@ fn drawn(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
     let images = model.sample(&request, &mut |_| ControlFlow::Continue(()))?;
     let layout = Layout { enlarge: 2, ..Layout::new(request.count) };
     chapter.png("unpaired.png", &grid(&Picture::from_array(images.array()), layout))
+}
+
+/// What `docs/runs/text-encoders/study.sh` found: how many images show the digit that they were asked for, by what the model
+/// that drew them reads its captions with.
+fn study(chapter: &Chapter, mini: &T5Config) -> Result<(), Box<dyn Error>> {
+    let results = include_str!("../docs/runs/text-encoders/results.jsonl");
+    let results: Vec<Value> = results.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    // the sizes of study.sh: features, features a head, heads, layers, features inside
+    let parameters = |[d_model, d_kv, num_heads, num_layers, d_ff]: [usize; 5]| {
+        T5Config { d_model, d_kv, num_heads, num_layers, d_ff, ..mini.clone() }.encoder_parameters()
+    };
+    let encoders = [
+        ("hashed-words", 0),
+        ("t5-nano", parameters([32, 16, 2, 2, 64])),
+        ("t5-micro", parameters([64, 16, 4, 4, 128])),
+        ("t5-mini", mini.encoder_parameters()),
+    ];
+    let kinds = [
+        ("training", "seen in training"),
+        ("held_out", "never seen"),
+        ("unpaired", "of words never paired with an image"),
+    ];
+    // all images of the models with this encoder, and how many of each model's were right
+    let found = |encoder: &str, kind: &str| -> Option<(Share, Vec<Share>)> {
+        let of_it = results.iter().filter(|r| r["model"].as_str().is_some_and(|m| m[..m.len() - 2] == *encoder));
+        let shares = of_it.map(|r| {
+            let total = &r["report"][kind]["total"];
+            Some(Share::new(total["agreed"].as_u64()?, total["asked"].as_u64()?))
+        });
+        let shares = shares.collect::<Option<Vec<Share>>>()?;
+        let sum = |of: fn(&Share) -> u64| shares.iter().map(of).sum();
+        Some((Share::new(sum(|s| s.agreed), sum(|s| s.asked)), shares))
+    };
+    println!("Digits drawn right, in percent, with the 95 % interval; in brackets model by model");
+    let mut chart = Chart::new("Digits drawn right, by the text encoder and the kind of caption")
+        .x("numbers in the encoder; the points on the left: random vectors, which have none")
+        .y("% of the images")
+        .log_x()
+        .x_range(8e3, 2e6)
+        .y_range(0.0, 105.0);
+    for (i, (kind, name)) in kinds.into_iter().enumerate() {
+        println!("  captions {name}");
+        let (mut points, mut intervals) = (Vec::new(), Vec::new());
+        for (encoder, parameters) in encoders {
+            let (all, each) = found(encoder, kind).ok_or_else(|| format!("no results of {encoder} on {kind}"))?;
+            let each: Vec<String> = each.iter().map(|s| format!("{:.1}", 100.0 * s.rate.unwrap_or(0.0))).collect();
+            println!("    {encoder:12} {parameters:8}   {all}   ({})", each.join(", "));
+            // side by side, so that one interval does not hide another
+            let x = [0.96, 1.0, 1.04][i] * if parameters == 0 { 12e3 } else { parameters as f64 };
+            points.push((x, 100.0 * all.rate.unwrap_or(f64::NAN)));
+            intervals.push(all.interval.map(|end| 100.0 * end));
+            if parameters == 0 {
+                points.push((f64::NAN, f64::NAN));
+                intervals.push([f64::NAN; 2]);
+            }
+        }
+        chart = chart.curve(Curve::new(name, points).with_intervals(intervals));
+    }
+    println!();
+    chapter.svg("study.svg", &chart.svg())
 }

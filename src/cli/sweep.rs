@@ -7,10 +7,8 @@ use super::{Common, Failure, Result, fail, model, note, print};
 use clap::Args;
 use imagen::cascade::Cascade;
 use imagen::data::{Captions, Dataset, DatasetName};
-use imagen::diffusion::Threshold;
-use imagen::eval::{Classifier, Judge, Sweep, SweepPoint, SweepSettings, sweep};
+use imagen::eval::{Classifier, Judge, Sweep, SweepSettings, sweep};
 use imagen::files;
-use imagen::picture::{Chart, Curve};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -110,7 +108,7 @@ pub fn run(args: &SweepArgs) -> Result {
     bar.finish_and_clear();
     if let Some(out) = &args.out {
         files::write(&out.join("sweep.json"), serde_json::to_string_pretty(&found)?.as_bytes())?;
-        files::write(&out.join("sweep.svg"), chart(&found).as_bytes())?;
+        files::write(&out.join("sweep.svg"), found.svg().as_bytes())?;
         note(format!("saved in {}", out.display()));
     }
     match args.common.json {
@@ -138,45 +136,12 @@ fn settings(args: &SweepArgs) -> Result<SweepSettings> {
     })
 }
 
-fn words(threshold: Option<Threshold>) -> &'static str {
-    match threshold {
-        None => "",
-        Some(Threshold::None) => "none",
-        Some(Threshold::Static) => "static",
-        Some(Threshold::Dynamic { .. }) => "dynamic",
-    }
-}
-
-/// A name for what is the same in a curve.
-fn family(point: &SweepPoint) -> String {
-    let aug = point.aug.map(|aug| format!("aug {aug}"));
-    let parts = [Some(words(point.threshold).to_string()).filter(|words| !words.is_empty()), aug];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-/// Fréchet distance against agreement, a curve for each way of thresholding and amount of noise, from one weight to the next.
-fn chart(found: &Sweep) -> String {
-    let mut curves: Vec<Curve> = Vec::new();
-    for point in &found.points {
-        let name = family(point);
-        let at = (100.0 * point.agreement.rate.unwrap_or(0.0), point.frechet);
-        match curves.last_mut().filter(|curve| curve.name == name) {
-            Some(curve) => curve.points.push(at),
-            None => curves.push(Curve::new(name, vec![at])),
-        }
-    }
-    let chart = Chart::new("Agreement and distance by guidance weight").log_y();
-    let chart = chart.x("images that show what was asked for, %").y("Fréchet distance to real images");
-    let curves = curves.into_iter().fold(chart, |chart, curve| chart.dots("", curve.points.clone()).curve(curve));
-    curves.dots("real test images", vec![(100.0 * found.real.rate.unwrap_or(0.0), found.frechet_real)]).svg()
-}
-
 fn show(found: &Sweep) {
     print(format!("{:9} {:>5} {:>8}  agreement  95 % interval   Fréchet", "threshold", "aug", "guidance"));
     let number = |value: Option<f64>| value.map_or("-".to_string(), |value| value.to_string());
     for point in &found.points {
         let [threshold, aug, guidance] =
-            [words(point.threshold).to_string(), number(point.aug), number(point.guidance)];
+            [point.threshold_name().to_string(), number(point.aug), number(point.guidance)];
         print(format!("{threshold:9} {aug:>5} {guidance:>8}    {}  {:8.2}", point.agreement, point.frechet));
     }
     print(format!("{:24}    {}  {:8.2}", "real test images", found.real, found.frechet_real));

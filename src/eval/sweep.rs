@@ -5,6 +5,7 @@ use crate::autograd::Tensor;
 use crate::cascade::{Cascade, ModelError, Request};
 use crate::data::{Images, Split};
 use crate::diffusion::Threshold;
+use crate::picture::{Chart, Curve, charts};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
@@ -57,6 +58,58 @@ pub struct Sweep {
     pub real: Share,
     /// Their Fréchet distance.
     pub frechet_real: f64,
+}
+
+impl SweepPoint {
+    /// How it was thresholded; empty if that was not varied.
+    pub fn threshold_name(&self) -> &'static str {
+        match self.threshold {
+            None => "",
+            Some(Threshold::None) => "none",
+            Some(Threshold::Static) => "static",
+            Some(Threshold::Dynamic { .. }) => "dynamic",
+        }
+    }
+}
+
+impl Sweep {
+    /// Three charts as one SVG: the distance against the agreement (as in Imagen, figure 4c), and both against what was varied
+    /// in each curve, which is the weight, or else the noise on smaller images.
+    pub fn svg(&self) -> String {
+        let by_weight = self.points.iter().any(|point| point.guidance.is_some());
+        let mut families: Vec<(String, Vec<&SweepPoint>)> = Vec::new();
+        for point in &self.points {
+            let aug = point.aug.filter(|_| by_weight).map(|aug| format!("aug {aug}"));
+            let parts = [Some(point.threshold_name().to_string()).filter(|name| !name.is_empty()), aug];
+            let name = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+            match families.last_mut().filter(|(last, _)| *last == name) {
+                Some((_, points)) => points.push(point),
+                None => families.push((name, vec![point])),
+            }
+        }
+        let varied = |point: &SweepPoint| if by_weight { point.guidance } else { point.aug }.unwrap_or(0.0);
+        let percent = |share: &Share| 100.0 * share.rate.unwrap_or(0.0);
+        let (agreement, distance) = ("show what was asked for, %", "Fréchet distance to real images");
+        let axis = if by_weight { "guidance weight w" } else { "noise on the smaller images" };
+        let mut trade = Chart::new("Distance against agreement").x(agreement).y(distance).log_y();
+        let mut asked = Chart::new("Agreement").x(axis).y(agreement);
+        let mut far = Chart::new("Distance").x(axis).y(distance).log_y();
+        for (name, points) in &families {
+            let along = |y: &dyn Fn(&SweepPoint) -> f64| points.iter().map(|p| (varied(p), y(p))).collect();
+            let both = points.iter().map(|p| (percent(&p.agreement), p.frechet)).collect();
+            let intervals = points.iter().map(|p| p.agreement.interval.map(|end| 100.0 * end)).collect();
+            trade = trade.curve(Curve::new(name, both));
+            let rates = Curve::new(name, along(&|p| percent(&p.agreement)));
+            asked = asked.curve(rates.with_intervals(intervals));
+            far = far.curve(Curve::new(name, along(&|p| p.frechet)));
+        }
+        let real = "as many real test images";
+        let ends =
+            self.points.iter().map(varied).fold([f64::INFINITY, f64::NEG_INFINITY], |[a, b], v| [a.min(v), b.max(v)]);
+        let level = |y: f64| Curve::new(real, ends.map(|x| (x, y)).to_vec());
+        let trade = trade.dots(real, vec![(percent(&self.real), self.frechet_real)]);
+        charts(&[trade, asked.curve(level(percent(&self.real))), far.curve(level(self.frechet_real))], 3)
+    }
 }
 
 /// The values of one setting, or one that leaves things as they are.
@@ -153,7 +206,7 @@ impl Lows {
         let [c, h, w] = first.image_size();
         let wanted = [c, h / stage.factor, w / stage.factor];
         let size = [images.channels, images.height, images.width];
-        if size[0] != c || size[1] % wanted[1] != 0 || size[1] / wanted[1] * wanted[2] != size[2] {
+        if size[0] != c || !size[1].is_multiple_of(wanted[1]) || size[1] / wanted[1] * wanted[2] != size[2] {
             return wrong(format!("real images of {size:?} cannot be shrunk to {wanted:?}"));
         }
         let classes = images.class_names.len();
