@@ -8,7 +8,7 @@ mod chapter;
 use chapter::Chapter;
 use imagen::array::DType;
 use imagen::autograd::{Tensor, no_grad};
-use imagen::cascade::{Request, TextToImage, bundled};
+use imagen::cascade::{Lead, Request, TextToImage, bundled};
 use imagen::data::{Dataset, DatasetName};
 use imagen::diffusion::{
     ClassifierFree, Denoiser, Exact, Guided, Images, Levels, Mixture, Sampler, SamplerKind, Sampling, Schedule,
@@ -21,6 +21,7 @@ use rand::RngExt;
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 const DDIM: SamplerKind = SamplerKind::Ddim { eta: 0.0 };
 const ANCESTRAL: SamplerKind = SamplerKind::Ancestral { gamma: 0.0 };
@@ -32,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     one_number(&chapter);
     let moons = moons(&chapter)?;
     let model = TextToImage::from_weights(&bundled::MNIST.weights()?)?;
+    led(&chapter)?;
     digits(&chapter, &model)?;
     where_it_acts(&chapter, &model)?;
     negative(&chapter, &model)?;
@@ -239,6 +241,26 @@ fn moon_panel(model: &Classes, name: &str, points: &[&[f64]]) -> Chart {
 /// The names of the ten digits.
 fn names() -> Vec<String> {
     ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"].map(String::from).to_vec()
+}
+
+/// The model without words, led to threes by a classifier of noised images: the same noises, a row a scale.
+fn led(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
+    let leader = Classifier::from_weights(&bundled::MNIST_NOISY_CLASSIFIER.weights()?)?;
+    let judge = Classifier::from_weights(&bundled::MNIST_CLASSIFIER.weights()?)?;
+    let model = TextToImage::from_weights(&bundled::MNIST.weights()?)?.led_by(Arc::new(leader));
+    let mut rows = Vec::new();
+    println!("Of 14 digits without words, led to three by (E1): judged to be threes");
+    for scale in chapter.size(&[0.0, 1.0, 4.0, 10.0][..], &[1.0]) {
+        let sampling = Sampling { steps: chapter.size(25, 2), ..Sampling::default() };
+        let lead = Some(Lead { class: 3, scale: *scale });
+        let request = Request { count: 14, guidance: 0.0, lead, sampling, ..model.request(vec![String::new()]) };
+        let images = model.sample(&request, &mut |_| ControlFlow::Continue(()))?;
+        let (_, found) = judge.classify(&images);
+        println!("  s = {scale:2}   {}", found.iter().filter(|&&class| class == 3).count());
+        rows.extend(Picture::from_array(images.array()));
+    }
+    println!();
+    chapter.png("led.png", &grid(&rows, Layout { enlarge: 2, ..Layout::new(14) }))
 }
 
 /// The same noises with more and more guidance (rows), for three digits (groups of columns).

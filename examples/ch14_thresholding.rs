@@ -13,7 +13,7 @@ use imagen::data::{Dataset, DatasetName};
 use imagen::diffusion::{
     ClassifierFree, Denoiser, Guided, Images, Levels, Sampler, Sampling, Schedule, Target, Threshold,
 };
-use imagen::eval::Classifier;
+use imagen::eval::{Classifier, Sweep, SweepPoint};
 use imagen::picture::{Chart, Curve, Layout, Picture, charts, grid};
 use imagen::unet::Condition;
 use std::cell::RefCell;
@@ -41,7 +41,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     leaving(&chapter, &runs)?;
     sheet(&chapter, &runs)?;
     percentiles_and_caps(&chapter, &model)?;
-    chapter.file("guidance-data.js", figure_data(&runs)?.as_bytes())
+    chapter.file("guidance-data.js", figure_data(&runs)?.as_bytes())?;
+    sweeps(&chapter)
+}
+
+/// What `docs/runs/guidance-sweep` found: 500 images for each weight and each way, of the cascade from 8 to 32 pixels.
+fn sweeps(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
+    let base: Sweep = serde_json::from_str(include_str!("../docs/runs/guidance-sweep/base.json"))?;
+    let all: Sweep = serde_json::from_str(include_str!("../docs/runs/guidance-sweep/all.json"))?;
+    for (name, sweep) in [("the base guided", &base), ("all stages guided", &all)] {
+        println!("{name}: Fréchet distance, and in brackets % judged right (real: {:.1})", sweep.frechet_real);
+        println!("      w        none          static         dynamic");
+        let third = sweep.points.len() / 3;
+        for i in 0..third {
+            let cell = |point: &SweepPoint| {
+                format!("{:6.1} ({:5.1})", point.frechet, 100.0 * point.agreement.rate.unwrap_or(0.0))
+            };
+            let cells: Vec<String> = (0..3).map(|kind| cell(&sweep.points[kind * third + i])).collect();
+            println!("   {:4}  {}", sweep.points[i].guidance.unwrap_or(0.0), cells.join("  "));
+        }
+    }
+    chapter.svg("sweep-base.svg", &base.svg())?;
+    chapter.svg("sweep-all.svg", &all.svg())
 }
 
 /// The row of pixels that the chapter follows by hand, thresholded in three ways.

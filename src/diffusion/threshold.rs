@@ -52,7 +52,8 @@ impl Threshold {
                 let mut shape = vec![1; x0.shape().len()];
                 shape[0] = batch;
                 ((x0 / &x0.constant_like(shape, &s)).clamp(-1.0, 1.0), s)
-            } // ANCHOR_END: dynamic
+                // ANCHOR_END: dynamic
+            }
         }
     }
 }

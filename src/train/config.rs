@@ -215,7 +215,19 @@ impl RunConfig {
             Some(toml::Value::String(task)) => task.as_str(),
             _ => return Err(format!("the first key must be task = one of {TASKS}")),
         };
-        let config = match task {
+        let config = RunConfig::of_task(task, table, text)?;
+        config.validate()?;
+        let read = toml::Table::try_from(&config).expect("a config can always be written");
+        // A key that says what is meant without it is not written either, but it is read: anything will not do for it.
+        let ignored = |path: &Vec<String>| RunConfig::of_task(task, &nonsense_at(table, path), None).is_ok();
+        match unwritten(table, &read).into_iter().find(ignored) {
+            None => Ok(config),
+            Some(path) => Err(format!("`{}` has no meaning beside the keys around it; take it out", path.join("."))),
+        }
+    }
+
+    fn of_task(task: &str, table: &toml::Table, text: Option<&str>) -> Result<RunConfig, String> {
+        Ok(match task {
             "diffusion" => RunConfig::Diffusion(section(table, text)?),
             "classifier" => RunConfig::Classifier(section(table, text)?),
             "span-corruption" => RunConfig::SpanCorruption(section(table, text)?),
@@ -227,13 +239,7 @@ impl RunConfig {
                 );
             }
             other => return Err(format!("task {other:?} is unknown; it must be one of {TASKS}")),
-        };
-        config.validate()?;
-        let read = toml::Table::try_from(&config).expect("a config can always be written");
-        match unread("", table, &read) {
-            None => Ok(config),
-            Some(key) => Err(format!("`{key}` has no meaning beside the keys around it; take it out")),
-        }
+        })
     }
 
     /// The config in full, as a TOML file.
@@ -451,16 +457,27 @@ fn is_task(line: &str) -> bool {
     line.trim_start().strip_prefix("task").is_some_and(|rest| rest.trim_start().starts_with('='))
 }
 
-/// The first key of `given` that nothing of the config came from. serde lets keys pass beside a `kind` that has none, such as
-/// `gamma` beside kind = "simple".
-fn unread(path: &str, given: &toml::Table, read: &toml::Table) -> Option<String> {
-    given.iter().find_map(|(key, value)| match (value, read.get(key)) {
-        // what is off says no more than what is not there
-        (toml::Value::Boolean(false), None) => None,
-        (_, None) => Some(format!("{path}{key}")),
-        (toml::Value::Table(given), Some(toml::Value::Table(read))) => unread(&format!("{path}{key}."), given, read),
-        _ => None,
-    })
+/// The keys of `given` that are not in the config as it is written, each as a path. Some say what is meant without them; others
+/// are not read at all, for serde lets keys pass beside a `kind` that has none, such as `gamma` beside kind = "simple".
+fn unwritten(given: &toml::Table, written: &toml::Table) -> Vec<Vec<String>> {
+    let below = |(key, value): (&String, &toml::Value)| match (value, written.get(key)) {
+        (_, None) => vec![vec![key.clone()]],
+        (toml::Value::Table(given), Some(toml::Value::Table(written))) => {
+            unwritten(given, written).into_iter().map(|path| [vec![key.clone()], path].concat()).collect()
+        }
+        _ => Vec::new(),
+    };
+    given.iter().flat_map(below).collect()
+}
+
+/// The same table with a value at `path` that no key can have.
+fn nonsense_at(table: &toml::Table, path: &[String]) -> toml::Table {
+    let mut table = table.clone();
+    let (last, above) = path.split_last().expect("a key has a name");
+    let parent = above.iter().try_fold(&mut table, |table, key| table.get_mut(key)?.as_table_mut());
+    let nonsense = toml::Value::Array(vec![toml::Value::Array(vec![toml::Value::Table(toml::Table::new())])]);
+    parent.expect("the path is one of the table").insert(last.clone(), nonsense);
+    table
 }
 
 /// Sets one value of a table from "a.b.c=value"; the value is TOML, or a bare word.

@@ -2,6 +2,7 @@
 
 mod cascade;
 mod mistakes;
+mod parts;
 #[path = "../tiny/mod.rs"]
 mod tiny;
 mod uses;

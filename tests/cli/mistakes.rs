@@ -167,6 +167,12 @@ fn wrong_overrides() {
     ] {
         lab.bad(1, message, &["train", "tiny.toml", "--out", "run", "--set", set]);
     }
+    // A key may say what is meant without it.
+    for (i, set) in
+        ["unet.resampling_order=\"after\"", "unet.low_res=false", "diffusion.time=\"interpolated\""].iter().enumerate()
+    {
+        lab.good(&["train", "tiny.toml", "--out", &format!("default-{i}"), "--quiet", "--set", set]);
+    }
     // Together they make sense, one alone does not.
     let levels = ["--set", "unet.channel_multipliers=[1]", "--set", "unet.attention=[true]"];
     lab.bad(1, "unet.attention must have", &[&["train", "tiny.toml", "--out", "run"][..], &levels[..2]].concat());
