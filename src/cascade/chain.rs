@@ -99,11 +99,13 @@ impl Cascade {
     /// The stages have seeds of their own that follow from `seed`: the same key would give two stages the same numbers, and the
     /// noise of one would hold that of the other.
     pub fn requests(&self, prompts: &[String], count: usize, seed: u64) -> Vec<Request> {
+        // ANCHOR: requests
         let request = |(i, stage): (usize, &TextToImage)| Request {
             count,
             seed: seed.wrapping_add((i as u64).wrapping_mul(SEEDS_APART)),
             ..stage.request(prompts.to_vec())
         };
+        // ANCHOR_END: requests
         self.stages.iter().enumerate().map(request).collect()
     }
 
@@ -122,6 +124,7 @@ impl Cascade {
             let (asked, stages) = (requests.len(), self.stages.len());
             return Err(ModelError::Config(format!("cascade: {asked} requests for {stages} stages")));
         }
+        // ANCHOR: sample
         let mut drawn: Vec<Tensor> = Vec::new();
         for (i, (stage, request)) in self.stages.iter().zip(requests).enumerate() {
             let mut progress = |step: Step<'_>| progress(i, step);
@@ -132,6 +135,7 @@ impl Cascade {
             });
         }
         Ok(drawn)
+        // ANCHOR_END: sample
     }
 }
 

@@ -417,11 +417,13 @@ impl TextToImage {
         let images = Images { size: self.config.image, dtype: DType::F32, seeds };
         match edited {
             None => sampler.sample(&images, progress),
+            // ANCHOR: renoise
             Some((x0, Edit::Renoise { start })) => {
                 let levels = Levels::at(&self.schedule, &vec![start; seeds.len()], DType::F32);
                 let x_t = q_sample(&x0, &images.start(), &levels).to(denoiser.device());
                 sampler.sample_from(x_t, &settings.times_from(start), &images, progress)
             }
+            // ANCHOR_END: renoise
             Some((x0, Edit::Inpaint { mask, rounds })) => {
                 let mask = mask.broadcast_to(x0.shape());
                 sampler.inpaint(&Given { images: x0, mask, rounds }, &images, progress)
