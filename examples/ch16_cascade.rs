@@ -307,7 +307,7 @@ fn faults(chapter: &Chapter, studio: &Studio) -> Result<(), Box<dyn Error>> {
 
 /// The check-up of sr16: of its training, and of the trained model.
 fn check_up(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
-    let config = RunConfig::read(Path::new("configs/mnist-cascade/sr16.toml"), &[])?;
+    let config = RunConfig::read(Path::new("configs/mnist-cascade/sr16.toml"), &["train.batch=16".into()])?;
     let data = TrainingData::load(&config)?;
     let (RunConfig::Diffusion(run), TrainingData::Images(data)) = (config, data) else { return Ok(()) };
     let doctor = Doctor::new(run, data, Device::Cpu, chapter.size(40, 1));
@@ -352,7 +352,7 @@ fn halves(chapter: &Chapter, studio: &Studio, model: &TextToImage) -> Result<(),
     let stays: Vec<f64> = (0..28 * 28).map(|i| f64::from(u8::from(i < 14 * 28))).collect();
     let mask = Tensor::from_f64([1, 1, 28, 28], &stays, DType::F32);
     let defaults = model.request(vec!["a handwritten nine".into()]);
-    let sampling = Sampling { steps: chapter.size(20, 2), ..defaults.sampling };
+    let sampling = Sampling { steps: chapter.size(16, 2), ..defaults.sampling };
     let request = Request { count, sampling, ..defaults };
     let kept = Picture::from_array((&eight.affine(1.0, 1.0) * &mask).affine(1.0, -1.0).array()).remove(0);
     let mut shown = vec![];

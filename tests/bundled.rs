@@ -96,7 +96,7 @@ fn the_noisy_classifier_recognises_digits_under_noise() {
         seen.iter().zip(data.batch_labels(&chosen)).filter(|(seen, label)| *seen == label).count()
     });
     assert!(right.iter().all(|&right| right >= 36), "{right:?}");
-    assert!(right.is_sorted_by(|less, more| less > more), "{right:?}");
+    assert!(right.is_sorted_by(|less, more| less >= more) && right[3] < right[0], "{right:?}");
 }
 
 /// E1  A model that is told no words draws a three one time in ten: of 20 images, 8 or more with a probability below 1e-3. Led by
