@@ -260,6 +260,9 @@ fn shares(chapter: &Chapter, studio: &Studio) -> Result<(), Box<dyn Error>> {
     chapter.png("grown.png", &rows(&lines.map(line).collect::<Vec<_>>(), 2))
 }
 
+/// How a stage is asked otherwise.
+type Switch<'a> = &'a dyn Fn(usize, Request) -> Request;
+
 /// A healthy cascade and two ill ones, each begun at the words, at real images of 8 x 8 pixels and at real ones of 16 x 16.
 fn faults(chapter: &Chapter, studio: &Studio) -> Result<(), Box<dyn Error>> {
     let count = chapter.size(20, 10);
@@ -272,7 +275,7 @@ fn faults(chapter: &Chapter, studio: &Studio) -> Result<(), Box<dyn Error>> {
     };
     let (small, half) = (shrunk_for(1)?, shrunk_for(2)?);
     // The base without words; sr16 without words and with nothing but noise for an image.
-    let cases: [(&str, &dyn Fn(usize, Request) -> Request); 3] = [
+    let cases: [(&str, Switch<'_>); 3] = [
         ("healthy", &|_, request| request),
         ("base without words", &|i, request| if i == 0 { Request { guidance: 0.0, ..request } } else { request }),
         ("sr16 blind", &|i, request| match i {
@@ -307,7 +310,7 @@ fn faults(chapter: &Chapter, studio: &Studio) -> Result<(), Box<dyn Error>> {
 
 /// The check-up of sr16: of its training, and of the trained model.
 fn check_up(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
-    let config = RunConfig::read(Path::new("configs/mnist-cascade/sr16.toml"), &["train.batch=16".into()])?;
+    let config = RunConfig::read(Path::new("configs/mnist-cascade/sr16.toml"), &[])?;
     let data = TrainingData::load(&config)?;
     let (RunConfig::Diffusion(run), TrainingData::Images(data)) = (config, data) else { return Ok(()) };
     let doctor = Doctor::new(run, data, Device::Cpu, chapter.size(40, 1));
@@ -352,7 +355,7 @@ fn halves(chapter: &Chapter, studio: &Studio, model: &TextToImage) -> Result<(),
     let stays: Vec<f64> = (0..28 * 28).map(|i| f64::from(u8::from(i < 14 * 28))).collect();
     let mask = Tensor::from_f64([1, 1, 28, 28], &stays, DType::F32);
     let defaults = model.request(vec!["a handwritten nine".into()]);
-    let sampling = Sampling { steps: chapter.size(16, 2), ..defaults.sampling };
+    let sampling = Sampling { steps: chapter.size(20, 2), ..defaults.sampling };
     let request = Request { count, sampling, ..defaults };
     let kept = Picture::from_array((&eight.affine(1.0, 1.0) * &mask).affine(1.0, -1.0).array()).remove(0);
     let mut shown = vec![];
@@ -392,9 +395,6 @@ fn code_length(chapter: &Chapter, studio: &Studio) -> Result<(), Box<dyn Error>>
     println!("  L_T {prior:.4}, L_1 and on {:.2}, L_0 {decoder:.2}\n", all - prior - decoder);
     Ok(())
 }
-
-/// How a stage is asked otherwise.
-type Switch<'a> = &'a dyn Fn(usize, Request) -> Request;
 
 /// Every part taken out, or another put in its place: the same noise, the same words.
 fn switches(chapter: &Chapter, studio: &Studio) -> Result<(), Box<dyn Error>> {

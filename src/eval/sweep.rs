@@ -159,7 +159,7 @@ impl Lows {
         let [c, h, w] = first.image_size();
         let wanted = [c, h / stage.factor, w / stage.factor];
         let size = [images.channels, images.height, images.width];
-        if size[0] != c || size[1] % wanted[1] != 0 || size[1] / wanted[1] * wanted[2] != size[2] {
+        if size[0] != c || !size[1].is_multiple_of(wanted[1]) || size[1] / wanted[1] * wanted[2] != size[2] {
             return wrong(format!("real images of {size:?} cannot be shrunk to {wanted:?}"));
         }
         let classes = images.class_names.len();
