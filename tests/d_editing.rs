@@ -39,6 +39,7 @@ fn filled_in(first: f64, n: u64, [steps, rounds]: [usize; 2]) -> (Vec<f64>, Vec<
     (drawn.iter().copied().step_by(2).collect(), drawn.iter().copied().skip(1).step_by(2).collect())
 }
 
+// ANCHOR: what_is_given_stays_as_it_is
 // RePaint, algorithm 1: what is given comes out as it is, to the last bit, and what stands under the rest of the image has no
 // influence.
 #[test]
@@ -47,7 +48,9 @@ fn what_is_given_stays_as_it_is() {
     assert!(first.iter().all(|&x| x == 0.62));
     assert!(second.iter().all(|&x| x != 9.0 && x.is_finite()));
 }
+// ANCHOR_END: what_is_given_stays_as_it_is
 
+// ANCHOR: the_rest_fits_the_better_the_more_often_it_may_adapt
 // RePaint, section 4.2: the rest is drawn so that it fits. By Bayes' rule a light pixel stands beside a light one: in the other
 // component its deviation from the mean would be more than 9 of its standard deviations. Without going back this is missed at times, for
 // when it is decided what the rest is, what is given is mostly noise.
@@ -70,7 +73,9 @@ fn the_rest_fits_the_better_the_more_often_it_may_adapt() {
     let errors = [12, 50, 200].map(|steps| (spread(steps) - 0.15).abs());
     assert!(errors.is_sorted_by(|coarse, fine| *fine < 0.7 * coarse), "{errors:?}");
 }
+// ANCHOR_END: the_rest_fits_the_better_the_more_often_it_may_adapt
 
+// ANCHOR: an_image_drawn_anew_from_little_noise_is_nearly_the_same
 // An image that is noised up to t and drawn from there is an image again. If t is small it is nearly the same; if t = 1 nothing of
 // it is left, and it is any image: of two lumps it is in the one of 30 % as often as that.
 #[test]
@@ -93,7 +98,9 @@ fn an_image_drawn_anew_from_little_noise_is_nearly_the_same() {
     let in_first: Vec<f64> = drawn(1.0).iter().map(|&x| f64::from(u8::from(x < -0.2))).collect();
     assert_expectation(&in_first, 0.3);
 }
+// ANCHOR_END: an_image_drawn_anew_from_little_noise_is_nearly_the_same
 
+// ANCHOR: times_begin_where_the_image_was_noised_up_to
 #[test]
 fn times_begin_where_the_image_was_noised_up_to() {
     let settings = settings(4);
@@ -104,3 +111,4 @@ fn times_begin_where_the_image_was_noised_up_to() {
     assert_eq!(settings.times_from(1e-9), [1e-9, 0.0]);
     assert!(std::panic::catch_unwind(|| settings.times_from(0.0)).is_err());
 }
+// ANCHOR_END: times_begin_where_the_image_was_noised_up_to

@@ -285,6 +285,7 @@ fn images_are_framed_and_shrunk() {
     }
 }
 
+// ANCHOR: a_cascade_is_its_stages_one_after_the_other
 // F  Every stage is shown what the one before it drew, and a cascade is nothing but its stages.
 #[test]
 fn a_cascade_is_its_stages_one_after_the_other() {
@@ -318,6 +319,7 @@ fn a_cascade_is_its_stages_one_after_the_other() {
     // Two stages have not the same noise: the larger would begin with that of the smaller.
     assert!(requests[0].seed != requests[1].seed && requests[1].seed != requests[2].seed);
 }
+// ANCHOR_END: a_cascade_is_its_stages_one_after_the_other
 
 #[test]
 fn stages_that_do_not_fit_are_an_error_that_says_why() {
@@ -350,3 +352,30 @@ fn stages_that_do_not_fit_are_an_error_that_says_why() {
         message(larger.enlarge(&ask(&larger, Some(1.5)), &low(4), &mut go_on)).contains("aug must be between 0 and 1")
     );
 }
+
+// ANCHOR: f_nested_draws_find_what_every_stage_adds
+// F  An image is x = a + b + c: of two a's there are two b's each, of each b two c's, as a cascade draws several images from one.
+//    Every part is + or - its deviation, as probable the one as the other; over all 2^14 ways the mean is the expectation itself.
+#[test]
+fn f_nested_draws_find_what_every_stage_adds() {
+    let own = [0.9, 0.5, 0.2];
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    let variance = |x: &[f64]| x.iter().map(|v| (v - mean(x)).powi(2)).sum::<f64>() / x.len() as f64;
+    let pairs = |x: &[f64]| -> Vec<f64> { x.chunks(2).map(mean).collect() };
+    let within = |x: &[f64]| mean(&x.chunks(2).map(variance).collect::<Vec<_>>());
+    let mut found = [0.0; 3];
+    for signs in 0..1_u32 << 14 {
+        let sign = |place: usize| if signs >> place & 1 == 1 { 1.0 } else { -1.0 };
+        let part = |i: usize| [own[0] * sign(i / 4), own[1] * sign(2 + i / 2), own[2] * sign(6 + i)];
+        let x: Vec<f64> = (0..8).map(|i| part(i).iter().sum()).collect();
+        let (of_b, of_a) = (pairs(&x), pairs(&pairs(&x)));
+        // The variance of all is that between groups and that within them, whatever the numbers are.
+        assert_close(variance(&x), variance(&of_a) + within(&of_b) + within(&x), 1e-12);
+        // V of (16.3): of n = 2 numbers, the sum of squares over n - 1 is twice the variance.
+        let v = [2.0 * variance(&of_a), 2.0 * within(&of_b), 2.0 * within(&x)];
+        let parts = [v[0] - v[1] / 2.0, v[1] - v[2] / 2.0, v[2]];
+        found.iter_mut().zip(parts).for_each(|(found, part)| *found += part / f64::from(1 << 14));
+    }
+    assert_all_close(&found, &own.map(|deviation| deviation * deviation), 1e-12);
+}
+// ANCHOR_END: f_nested_draws_find_what_every_stage_adds

@@ -99,11 +99,13 @@ impl Cascade {
     /// The stages have seeds of their own that follow from `seed`: the same key would give two stages the same numbers, and the
     /// noise of one would hold that of the other.
     pub fn requests(&self, prompts: &[String], count: usize, seed: u64) -> Vec<Request> {
+        // ANCHOR: requests
         let request = |(i, stage): (usize, &TextToImage)| Request {
             count,
             seed: seed.wrapping_add((i as u64).wrapping_mul(SEEDS_APART)),
             ..stage.request(prompts.to_vec())
         };
+        // ANCHOR_END: requests
         self.stages.iter().enumerate().map(request).collect()
     }
 
@@ -127,6 +129,7 @@ impl Cascade {
             let checked = stage.config().check_sampling(&request.sampling);
             checked.map_err(|e| ModelError::Config(format!("cascade: stage {}: {e}", i + 1)))?;
         }
+        // ANCHOR: sample
         let mut drawn: Vec<Tensor> = Vec::new();
         for (i, (stage, request)) in self.stages.iter().zip(requests).enumerate() {
             let mut progress = |step: Step<'_>| progress(i, step);
@@ -137,6 +140,7 @@ impl Cascade {
             });
         }
         Ok(drawn)
+        // ANCHOR_END: sample
     }
 }
 

@@ -418,12 +418,14 @@ impl TextToImage {
         let images = Images { size: self.config.image, dtype: DType::F32, seeds };
         match edited {
             None => sampler.sample(&images, progress),
+            // ANCHOR: renoise
             Some((x0, Edit::Renoise { start })) => {
                 let times = sampler.times_from(start);
                 let levels = Levels::at(&*self.schedule, &vec![times[0]; seeds.len()], DType::F32);
                 let x_t = q_sample(&x0, &images.start(), &levels).to(denoiser.device());
                 sampler.sample_from(x_t, &times, &images, progress)
             }
+            // ANCHOR_END: renoise
             Some((x0, Edit::Inpaint { mask, rounds })) => {
                 let mask = mask.broadcast_to(x0.shape());
                 sampler.inpaint(&Given { images: x0, mask, rounds }, &images, progress)

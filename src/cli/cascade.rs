@@ -7,6 +7,8 @@ use imagen::array::{Array, Device};
 use imagen::autograd::Tensor;
 use imagen::bundled;
 use imagen::cascade::{Cascade, CascadeConfig, Request, StageEntry, TextToImage};
+use imagen::data::{Captions, Dataset, Split};
+use imagen::eval::Lows;
 use imagen::files;
 use imagen::picture::{self, Layout, Picture, Text, grid};
 use imagen::train::DataConfig;
@@ -148,13 +150,52 @@ impl Named {
     }
 }
 
+/// Real images, for the upper stages of a cascade in place of what its base draws.
+struct Real {
+    /// As small as the first of these stages wants them.
+    low: Tensor,
+    /// The same, and as large as the images of the last stage.
+    pictures: [Vec<Picture>; 2],
+    /// A caption of each one's class.
+    captions: Vec<String>,
+}
+
+impl Real {
+    /// `count` test images of the data that the last stage was trained on, the classes in turn.
+    fn of(named: &Named, count: usize) -> Result<Real> {
+        let Some(config) = &named.data else {
+            return fail("--from-real: the last stage does not say which images it was trained on");
+        };
+        let folder = config.folder.clone().unwrap_or_else(|| config.name.default_folder());
+        let data = Dataset::load(config.name, &folder)?.resized(config.pad, config.resolution).map_err(Failure)?;
+        let Lows { chosen, images: low } = Lows::of(&named.cascade, &data.test, count)?;
+        let (captions, classes) = (Captions::of(config.name), data.test.class_names.len());
+        let caption =
+            |(i, class): (usize, usize)| captions.caption(Split::Training, class, i / classes % captions.training());
+        let captions = data.test.batch_labels(&chosen).into_iter().enumerate().map(caption).collect();
+        let size = [data.test.channels, data.test.height, data.test.width];
+        let whole = |&i: &usize| Picture::from_values(&data.test.batch_f32(&[i]), size);
+        let pictures = [Picture::from_array(low.array()), chosen.iter().map(whole).collect()];
+        Ok(Real { low, pictures, captions })
+    }
+}
+
 /// `imagen sample --cascade FILE`
 pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
-    let named = Named::read(file, false, device)?;
-    let mut requests = match &args.from {
-        None => named.requests(&args.prompts, if args.prompts.len() == 1 { 16 } else { 8 }, 0),
-        Some(path) => remembered(path, &named)?,
+    let named = Named::read(file, args.from_real, device)?;
+    let real = match args.from_real {
+        true => Some(Real::of(&named, args.count.unwrap_or(16) as usize)?),
+        false => None,
     };
+    let mut requests = match (&args.from, &real) {
+        (Some(path), _) => remembered(path, &named)?,
+        (None, Some(real)) => named.requests(&real.captions, 1, 0),
+        (None, None) => named.requests(&args.prompts, if args.prompts.len() == 1 { 16 } else { 8 }, 0),
+    };
+    if real.is_some() {
+        // With the same noise for all, a fault that one noise makes would be in all of them.
+        requests.iter_mut().for_each(|request| request.one_noise_each = true);
+    }
     let apart = requests[0].seed;
     for request in &mut requests {
         // The seeds of the stages stay as far apart as they are.
@@ -178,13 +219,26 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
         return fail("the stages side by side are one picture: let --out end in .png");
     }
     let target = sample::target(args, last)?;
-    let drawn = named.draw(&requests, None, args.common.quiet)?;
-    let text = named.texts(&requests)?;
+    let drawn = named.draw(&requests, real.as_ref().map(|real| &real.low), args.common.quiet)?;
+    let texts = |requests: &[Request]| {
+        let mut text = named.texts(requests)?;
+        if real.is_some() {
+            text.insert("from real".to_string(), "test images".to_string());
+        }
+        Ok::<Text, Failure>(text)
+    };
     let pictures = drawn.last().map_or(&[][..], Vec::as_slice);
-    let sheet = if args.stages { side_by_side(&drawn, None) } else { sample::sheet(pictures, last) };
+    let sheet = match &real {
+        Some(Real { pictures: [low, whole], .. }) if args.stages => {
+            side_by_side(&[std::slice::from_ref(low), &drawn, std::slice::from_ref(whole)].concat(), None)
+        }
+        None if args.stages => side_by_side(&drawn, None),
+        Some(_) => grid(pictures, Layout::new((pictures.len() as f64).sqrt().ceil() as usize)),
+        None => sample::sheet(pictures, last),
+    };
     let written = match target {
         sample::Target::File(path) => {
-            picture::write(&path, &sheet, &text)?;
+            picture::write(&path, &sheet, &texts(&requests)?)?;
             sample::preview(&sheet, args);
             vec![path]
         }
@@ -192,7 +246,7 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
             let paths = sample::file_names(&folder, last);
             for (i, (path, picture)) in paths.iter().zip(pictures).enumerate() {
                 let own: Vec<Request> = requests.iter().map(|request| sample::single(request, i)).collect();
-                picture::write(path, picture, &named.texts(&own)?)?;
+                picture::write(path, picture, &texts(&own)?)?;
             }
             paths
         }
@@ -208,6 +262,9 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
 /// The settings in a picture that a cascade drew.
 fn remembered(path: &Path, named: &Named) -> Result<Vec<Request>> {
     let (_, text) = picture::read(path)?;
+    if text.contains_key("from real") {
+        return fail(format!("{} began with real images; draw such a one anew with --from-real", path.display()));
+    }
     let json = text.get("requests").ok_or_else(|| {
         Failure(format!("{} was not drawn by a cascade: it has no settings of one in it", path.display()))
     })?;

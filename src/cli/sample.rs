@@ -22,11 +22,11 @@ use std::time::Instant;
 #[derive(Args)]
 pub struct SampleArgs {
     /// What to draw, such as "a handwritten seven"
-    #[arg(required_unless_present = "from")]
+    #[arg(required_unless_present_any = ["from", "from_real"])]
     pub(super) prompts: Vec<String>,
     /// Images a prompt [default: 16 for one prompt, 8 for several]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES as i64))]
-    count: Option<u32>,
+    pub(super) count: Option<u32>,
     /// Steps of the sampler [default: as the model says]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_STEPS as i64))]
     steps: Option<u32>,
@@ -73,6 +73,10 @@ pub struct SampleArgs {
     /// Show the images of every stage of the cascade side by side, a row an image
     #[arg(long, requires = "cascade")]
     pub(super) stages: bool,
+    /// Leave the base of the cascade out, and make real test images larger, --count of them, each with a caption of its own class:
+    /// is a fault in the stages above the base?
+    #[arg(long, requires = "cascade", conflicts_with_all = ["prompts", "from"])]
+    pub(super) from_real: bool,
     /// Repeat the settings an image was drawn with
     #[arg(long, value_name = "PNG", conflicts_with = "prompts")]
     pub(super) from: Option<PathBuf>,
@@ -230,7 +234,8 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
 
 /// The flags, on top of a request.
 pub(super) fn apply(args: &SampleArgs, request: &mut Request) -> Result<()> {
-    if let Some(count) = args.count {
+    // Real images are told apart by their prompts: there is one of each.
+    if let Some(count) = args.count.filter(|_| !args.from_real) {
         request.count = count as usize;
     }
     if let Some(steps) = args.steps {
@@ -379,10 +384,11 @@ pub(super) fn file_names(folder: &Path, request: &Request) -> Vec<PathBuf> {
 
 /// The request that draws image i of `request` alone.
 pub(super) fn single(request: &Request, i: usize) -> Request {
+    let number = if request.one_noise_each { i } else { i % request.count };
     Request {
         prompts: vec![request.prompts[i / request.count].clone()],
         count: 1,
-        first: request.first + (i % request.count) as u64,
+        first: request.first + number as u64,
         ..request.clone()
     }
 }

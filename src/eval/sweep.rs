@@ -168,7 +168,7 @@ pub fn sweep(
             };
             let fresh = cascade.requests(&prompts, 1, settings.seed).into_iter().zip(requests);
             let asked: Vec<Request> = fresh.enumerate().map(set).collect();
-            let low = low.as_ref().map(|low| low.images(numbers.clone()));
+            let low = low.as_ref().map(|low| low.images.slice(0, numbers.clone()));
             let mut drawn = cascade.sample(&asked, low.as_ref(), &mut |_, _| ControlFlow::Continue(()))?;
             Ok(drawn.pop().expect("a cascade has a stage"))
         };
@@ -190,14 +190,20 @@ pub fn sweep(
     })
 }
 
-/// Real images as small as the first stage wants them: image i is one of class i modulo the number of classes, as the judge
-/// asks for them.
-struct Lows {
-    images: Tensor,
+/// Real images as small as the first stage of a cascade wants them: image i is one of class i modulo the number of classes, as a
+/// [`Judge`] asks for them.
+#[derive(Clone, Debug)]
+pub struct Lows {
+    /// Which of the real images they are.
+    pub chosen: Vec<usize>,
+    /// The images, [N, C, h, w] in [-1, 1]: means of squares of pixels.
+    pub images: Tensor,
 }
 
 impl Lows {
-    fn of(cascade: &Cascade, images: &Images, samples: usize) -> Result<Lows, ModelError> {
+    /// `samples` of the real `images`, for the first stage of `cascade`. An error if that does not make images larger, if the real
+    /// ones cannot be shrunk to what it takes, or if there is a class without one.
+    pub fn of(cascade: &Cascade, images: &Images, samples: usize) -> Result<Lows, ModelError> {
         let wrong = |what: String| Err(ModelError::Config(what));
         let first = &cascade.stages()[0];
         let Some(stage) = first.config().super_resolution else {
@@ -223,10 +229,6 @@ impl Lows {
             .collect();
         let shape = [samples, size[0], size[1], size[2]];
         let whole = Tensor::constant(crate::array::Array::from_vec(shape, images.batch_f32(&chosen)));
-        Ok(Lows { images: whole.avg_pool2d(size[1] / wanted[1]) })
-    }
-
-    fn images(&self, numbers: std::ops::Range<usize>) -> Tensor {
-        self.images.slice(0, numbers)
+        Ok(Lows { images: whole.avg_pool2d(size[1] / wanted[1]), chosen })
     }
 }

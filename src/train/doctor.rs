@@ -82,6 +82,7 @@ impl Doctor {
         Ok(task.on(self.device))
     }
 
+    // ANCHOR: terminal_snr
     /// Sampling begins with pure noise; so training must end with it.
     fn terminal_snr(&self) -> Finding {
         let snr = self.run.diffusion.build().log_snr(1.0).exp();
@@ -92,6 +93,7 @@ impl Doctor {
             advice: "the model is never trained on pure noise, which sampling begins with; take another diffusion.schedule",
         }
     }
+    // ANCHOR_END: terminal_snr
 
     /// d_1 d_2 .. d_n: the share that the first weights still have in the moving average at the end.
     fn young_average(&self) -> Finding {

@@ -2,6 +2,7 @@
 
 use super::lab;
 use super::tiny::{Lab, SIDE};
+use imagen::data::{Dataset, DatasetName};
 use imagen::picture::{self, Picture};
 use std::fs;
 
@@ -63,6 +64,54 @@ fn a_cascade_draws_stage_by_stage_and_a_picture_of_it_can_be_drawn_again() {
     // The negative prompt counts in both stages.
     let ran = lab.good(&[&cascade[..], &["seven", "--negative", "two", "--out", "n.png"]].concat());
     assert_eq!(ran.err, "");
+}
+
+// The base is left out: real test images, shrunk, stand in its place, and the row of each ends with what it was shrunk from.
+#[test]
+fn a_cascade_starts_from_real_images() {
+    let lab = cascade();
+    let real = ["sample", "--cascade", "cascade.toml", "--from-real"];
+    lab.good(&[&real[..], &["--count", "12", "--stages", "--out", "stages.png"]].concat());
+    let (stages, text) = picture::read(&lab.path("stages.png")).unwrap();
+    let cell = 4 * SIDE + 4;
+    assert_eq!((stages.width, stages.height), (3 * cell + 4, 12 * cell + 4));
+    let requests: serde_json::Value = serde_json::from_str(&text["requests"]).unwrap();
+    assert_eq!(requests.as_array().unwrap().len(), 1, "one stage is left");
+    assert_eq!((&requests[0]["aug"], &requests[0]["guidance"]), (&0.3.into(), &1.5.into()));
+    // Captions of their classes, which take turns as the labels of the images do; with the classes the captions change.
+    let captions: Vec<&str> = requests[0]["prompts"].as_array().unwrap().iter().filter_map(|p| p.as_str()).collect();
+    assert_eq!((captions.len(), captions[7], captions[10]), (12, "a handwritten seven", "a handwritten 0"));
+    let data = Dataset::load(DatasetName::Mnist, &lab.path("data")).unwrap().test;
+    for (row, x, y) in [(0, 0, 0), (3, 2, 1), (11, 3, 3)] {
+        let whole = |x: usize, y: usize| data.image(row)[y * SIDE + x];
+        let shown = |column: usize, size: usize, x: usize, y: usize| {
+            stages.at(4 + column * cell + x * size, 4 + row * cell + y * size)[0]
+        };
+        assert_eq!(shown(2, 4, 2 * x, 2 * y), whole(2 * x, 2 * y));
+        let of_square = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| f64::from(whole(2 * x + i, 2 * y + j)));
+        let mean = of_square.iter().sum::<f64>() / 4.0;
+        assert!((f64::from(shown(0, 8, x, y)) - mean).abs() <= 0.5 + 1e-3, "row {row}");
+    }
+    // In the middle is what is drawn without --stages, in a square; each with noise of its own, the same whatever the count is.
+    lab.good(&[&real[..], &["--count", "4", "--out", "square.png"]].concat());
+    let square = picture(&lab, "square.png");
+    assert_eq!((square.width, square.height), (2 * cell + 4, 2 * cell + 4));
+    assert!((4..cell).all(|i| square.at(cell + i, cell + 9) == stages.at(cell + i, 3 * cell + 9)));
+    let ran = lab.good(&[&real[..], &["--count", "2", "--out", "folder"]].concat());
+    let (second, text) = picture::read(&lab.path(ran.out.lines().nth(1).unwrap())).unwrap();
+    assert!((0..SIDE).all(|i| second.at(i, 5) == square.at(4 + cell + 4 * i, 4 + 4 * 5)));
+    let requests: serde_json::Value = serde_json::from_str(&text["requests"]).unwrap();
+    assert_eq!((&requests[0]["first"], &requests[0]["prompts"][0]), (&1.into(), &"a handwritten one".into()));
+    let other = ["--count", "4", "--seed", "2", "--out", "other.png"];
+    lab.good(&[&real[..], &other].concat());
+    assert_ne!(picture(&lab, "other.png"), square);
+
+    let again = ["sample", "--cascade", "cascade.toml", "--from", "square.png"];
+    lab.bad(1, "square.png began with real images; draw such a one anew with --from-real", &again);
+    lab.bad(2, "cannot be used with", &[&real[..], &["seven"]].concat());
+    lab.bad(2, "--cascade", &["sample", "--from-real"]);
+    fs::write(lab.path("base.toml"), "[[stage]]\nmodel = \"base\"\n").unwrap();
+    lab.bad(1, "base.toml: it does not make images larger", &["sample", "--from-real", "--cascade", "base.toml"]);
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub(super) fn run<D: Denoiser + ?Sized>(
         let levels = Levels::at(run.schedule(), &vec![s; run.images.seeds.len()], x.dtype()).to(x.device());
         // At s = 0 nothing is random any more: a second round would repeat the first but for its start.
         let rounds = if s > 0.0 { given.rounds } else { 1 };
+        // ANCHOR: rounds
         for round in 1..=rounds {
             let mut noise = || {
                 draws += 1;
@@ -55,6 +56,7 @@ pub(super) fn run<D: Denoiser + ?Sized>(
                 x = &(&x * forward.scale) + &(&of_return * forward.variance.sqrt());
             }
         }
+        // ANCHOR_END: rounds
     }
     Ok(x)
 }
