@@ -48,7 +48,7 @@ fn main() {
 fn small() -> UNetConfig {
     UNetConfig {
         base_channels: 16,
-        blocks: 1,
+        blocks: 1.into(),
         scale_shift: true,
         text: Some(TextConfig { dim: TEXT_DIM }),
         ..UNetConfig::mnist28()

@@ -32,13 +32,14 @@ fn unet(low_res: bool) -> UNetConfig {
         image_channels: 1,
         base_channels: 8,
         channel_multipliers: vec![1, 2],
-        blocks: 1,
+        blocks: 1.into(),
         attention: vec![false, true],
         heads: 2,
         groups: 4,
         scale_shift: true,
         text: Some(TextConfig { dim: 6 }),
         low_res,
+        ..UNetConfig::mnist28()
     }
 }
 

@@ -166,7 +166,7 @@ fn step(recompute: bool, optimizer: &OptimizerConfig) -> Vec<Array> {
         base_channels: 8,
         channel_multipliers: vec![1, 2],
         attention: vec![false, true],
-        blocks: 1,
+        blocks: 1.into(),
         heads: 2,
         groups: 4,
         scale_shift: true,

@@ -164,8 +164,11 @@ pub(crate) const MOST_PARAMETERS: u64 = 2_000_000_000;
 
 /// About how many parameters the convolutions of a U-Net have, which is most of it: two of 3x3 in every residual block.
 fn rough_size(unet: &UNetConfig) -> u64 {
-    let widths = unet.channel_multipliers.iter().map(|m| (m * unet.base_channels) as u64);
-    widths.map(|width| 18 * width * width * (2 * unet.blocks as u64 + 1)).sum()
+    let of_level = |level| {
+        let (width, blocks) = (unet.width(level) as u64, unet.blocks.at(level) as u64);
+        18 * width * width * (2 * blocks + 1)
+    };
+    (0..unet.levels()).map(of_level).sum()
 }
 
 impl DiffusionConfig {

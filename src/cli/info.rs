@@ -4,7 +4,7 @@ use super::{Common, Result, fail, model, print};
 use clap::Args;
 use imagen::cascade::bundled;
 use imagen::kernels::gpu;
-use imagen::train::{MemoryPlan, RunConfig, TrainingData};
+use imagen::train::{Blueprint, MemoryPlan, RunConfig, TrainingData};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +12,8 @@ use std::process::ExitCode;
 /// Show devices and models.
 ///
 /// Without an argument: this program, its devices and its bundled models. With a model: what is known about it. With a
-/// config: what training by it would take of memory.
+/// config: what training by it would take of memory; with a blueprint such as configs/paper/base64.toml also how many
+/// parameters the network has, beside those that its paper tells.
 #[derive(Args)]
 pub struct InfoArgs {
     /// A bundled model, a .safetensors file, the folder of a run, or a config such as configs/mnist.toml
@@ -28,7 +29,10 @@ pub fn run(args: &InfoArgs) -> Result {
     args.common.prepare()?;
     let config = args.model.as_ref().map(Path::new).filter(|path| path.extension().is_some_and(|e| e == "toml"));
     if let Some(config) = config {
-        return plan(config, args);
+        return match Blueprint::read(config, &args.overrides)? {
+            Some(blueprint) => count(config, &blueprint, args),
+            None => plan(config, args),
+        };
     }
     if !args.overrides.is_empty() {
         return fail("--set changes an entry of a config: name one, such as configs/mnist.toml");
@@ -59,18 +63,57 @@ fn plan(path: &Path, args: &InfoArgs) -> Result {
         return Ok(ExitCode::SUCCESS);
     }
     print(format!("memory of training {} on the CPU, {batch} examples a step:", path.display()));
-    for (what, bytes) in [
-        (format!("{} parameters", plan.parameters), plan.parameter_bytes),
-        ("gradients".into(), plan.gradient_bytes),
-        ("optimizer".into(), plan.optimizer_bytes),
-        ("moving average".into(), plan.average_bytes),
-        ("kept for the backward pass".into(), plan.activation_bytes),
-        ("data set".into(), plan.data_bytes),
-        ("estimated peak".into(), plan.peak_bytes),
-    ] {
-        print(format!("  {what:28} {:>10.1} MB", bytes as f64 / 1e6));
-    }
+    print_plan(&plan, &[("data set", plan.data_bytes)]);
     Ok(ExitCode::SUCCESS)
+}
+
+/// How many parameters a blueprint has, and what it would take of memory.
+fn count(path: &Path, blueprint: &Blueprint, args: &InfoArgs) -> Result {
+    let plan = blueprint.plan()?;
+    if args.common.json {
+        print(json!({ "config": path, "blueprint": blueprint, "plan": plan }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let million = |count: f64| format!("{:.1} M", count / 1e6);
+    let (ours, papers) = (plan.training.parameters as f64, blueprint.paper.parameters as f64);
+    let more = 100.0 * (ours / papers - 1.0);
+    let text = &blueprint.text;
+    print(format!(
+        "{}: {} parameters; {} says about {} ({more:+.1} %)",
+        path.display(),
+        million(ours),
+        blueprint.paper.source,
+        million(papers),
+    ));
+    print(format!(
+        "to be counted, not trained: neither its text encoder, {} with {} parameters, nor its images are here",
+        text.encoder,
+        million(text.parameters as f64)
+    ));
+    let size = |[c, h, w]: [usize; 3]| format!("{c}x{h}x{w}");
+    let (batch, trained_on) = (blueprint.batch, size(blueprint.trained_on()));
+    print(format!("memory of training on the CPU, {batch} of {trained_on} a step, without text encoder and images:"));
+    print_plan(&plan.training, &[]);
+    print(format!("memory of drawing one image of {}, without text encoder:", size(blueprint.image)));
+    print_bytes("parameters", plan.training.parameter_bytes);
+    print_bytes("estimated peak", plan.sampling_peak_bytes);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_plan(plan: &MemoryPlan, more: &[(&str, u64)]) {
+    print_bytes(&format!("{} parameters", plan.parameters), plan.parameter_bytes);
+    print_bytes("gradients", plan.gradient_bytes);
+    print_bytes("optimizer", plan.optimizer_bytes);
+    print_bytes("moving average", plan.average_bytes);
+    print_bytes("kept for the backward pass", plan.activation_bytes);
+    for (what, bytes) in more {
+        print_bytes(what, *bytes);
+    }
+    print_bytes("estimated peak", plan.peak_bytes);
+}
+
+fn print_bytes(what: &str, bytes: u64) {
+    print(format!("  {what:28} {:>10.1} MB", bytes as f64 / 1e6));
 }
 
 fn overview() -> Result<Value> {

@@ -66,6 +66,11 @@ impl Optimizer for Adafactor {
     fn step(&mut self, parameters: &Parameters, gradients: &Gradients, lr: f64) {
         self.steps += 1;
         for (param, grad) in reached(parameters, gradients) {
+            // Where memory is planned there are no numbers, but what would be remembered takes its place.
+            if grad.is_planned() {
+                self.remember(param.name(), grad);
+                continue;
+            }
             let mut u = match self.factored_axes(grad.shape()) {
                 Some(axes) => self.factored(param.name(), grad, axes),
                 None => self.unfactored(param.name(), grad),
@@ -111,6 +116,20 @@ impl Adafactor {
         axes.sort_by_key(|&axis| shape[axis]);
         let [.., second, largest] = axes[..] else { return None };
         (shape[second] >= self.min_dim_size_to_factor).then_some((second, largest))
+    }
+
+    /// Makes room for the averages of a parameter.
+    fn remember(&mut self, name: &str, grad: &Array) {
+        let shape = grad.shape();
+        match self.factored_axes(shape) {
+            Some((second, largest)) => {
+                self.row.of(name, &shape.without(largest), grad);
+                self.column.of(name, &shape.without(second), grad);
+            }
+            None => {
+                self.full.of(name, shape, grad);
+            }
+        }
     }
 
     /// g / sqrt(v), with v kept whole.

@@ -39,6 +39,7 @@ pub enum ConfigFileError {
 /// What is trained, in full.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "task", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "a program has one of them")]
 pub enum RunConfig {
     /// A text-to-image diffusion model.
     Diffusion(DiffusionRun),
@@ -218,6 +219,13 @@ impl RunConfig {
             "diffusion" => RunConfig::Diffusion(section(table, text)?),
             "classifier" => RunConfig::Classifier(section(table, text)?),
             "span-corruption" => RunConfig::SpanCorruption(section(table, text)?),
+            "blueprint" => {
+                return Err(
+                    "this is the plan of a network, whose text encoder and images are not here: it can be counted \
+                            (imagen info), not trained"
+                        .into(),
+                );
+            }
             other => return Err(format!("task {other:?} is unknown; it must be one of {TASKS}")),
         };
         config.validate()?;
@@ -454,7 +462,7 @@ fn unread(path: &str, given: &toml::Table, read: &toml::Table) -> Option<String>
 }
 
 /// Sets one value of a table from "a.b.c=value"; the value is TOML, or a bare word.
-fn apply(table: &mut toml::Table, argument: &str) -> Result<(), String> {
+pub(super) fn apply(table: &mut toml::Table, argument: &str) -> Result<(), String> {
     let (key, value) = argument.split_once('=').ok_or("write it as key=value, for example train.steps=100")?;
     let value = value.trim();
     let value = format!("v = {value}")

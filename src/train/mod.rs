@@ -3,6 +3,7 @@
 //! A run is a pure function of its config: every random number is keyed by the seed and the step, so a run that was
 //! interrupted at any moment and resumed ends with the same weights, bit for bit, as one that was not.
 
+mod blueprint;
 mod checkpoint;
 mod classifier;
 mod config;
@@ -15,6 +16,7 @@ mod run_folder;
 mod span_corruption;
 mod trainer;
 
+pub use blueprint::{Blueprint, BlueprintPlan, NamedEncoder, Paper};
 pub use checkpoint::{Checkpoint, CheckpointError, Pending};
 pub use classifier::ClassifierTask;
 pub use config::{

@@ -66,7 +66,7 @@ const PROGRAM: u64 = 15_000_000;
 const KERNELS: f64 = 0.1;
 
 /// Bytes of a process whose arrays take `arrays` bytes.
-fn process(arrays: u64) -> u64 {
+pub(super) fn process(arrays: u64) -> u64 {
     PROGRAM + arrays + (KERNELS * arrays as f64) as u64
 }
 

@@ -1,6 +1,6 @@
 //! What the network is told besides the image: the time and the text.
 
-use super::TextConfig;
+use super::{TextPooling, UNetConfig};
 use crate::array::Array;
 use crate::autograd::Tensor;
 use crate::diffusion::LowRes;
@@ -98,19 +98,34 @@ pub(super) struct TextInput {
     norm: LayerNorm,
     /// Stands for "no text": one learned token.
     null: Param,
+    /// None where the mean of the tokens is taken.
+    pool: Option<AttentionPool>,
     first: Linear,
     second: Linear,
     dim: usize,
 }
 
 impl TextInput {
-    pub(super) fn new(init: &Init, config: &TextConfig, embedding_dim: usize) -> TextInput {
+    /// Of tokens of `dim` features.
+    pub(super) fn new(init: &Init, config: &UNetConfig, dim: usize) -> TextInput {
+        let features = config.time_dim();
+        let norm = LayerNorm::new(&init.scope("norm"), dim);
+        let null = init.param("null", [dim], Fill::Normal(1.0));
+        let pool = match config.text_pooling {
+            TextPooling::Mean => None,
+            TextPooling::Attention => {
+                let heads = config.heads_of(features);
+                Some(AttentionPool::new(&init.scope("pool"), dim, features, heads))
+            }
+        };
+        let inputs = if pool.is_some() { features } else { dim };
         TextInput {
-            norm: LayerNorm::new(&init.scope("norm"), config.dim),
-            null: init.param("null", [config.dim], Fill::Normal(1.0)),
-            first: Linear::new(&init.scope("pooled.0"), config.dim, embedding_dim),
-            second: Linear::zeroed(&init.scope("pooled.1"), embedding_dim, embedding_dim),
-            dim: config.dim,
+            norm,
+            null,
+            pool,
+            first: Linear::new(&init.scope("pooled.0"), inputs, features),
+            second: Linear::zeroed(&init.scope("pooled.1"), features, features),
+            dim,
         }
     }
 
@@ -127,10 +142,16 @@ impl TextInput {
         };
         // ANCHOR: pooled_text
         let n = tokens.shape()[1];
-        let weights = mask.reshape([b, n, 1]);
-        let mean = &(&tokens * &weights).sum(&[1], false) / &weights.sum(&[1], false);
-        let pooled = self.second.forward(&self.first.forward(&mean).silu());
-        (tokens, mask.reshape([b, 1, 1, n]).mask_to_bias(), pooled)
+        let bias = mask.reshape([b, 1, 1, n]).mask_to_bias();
+        let pooled = match &self.pool {
+            None => {
+                let weights = mask.reshape([b, n, 1]);
+                &(&tokens * &weights).sum(&[1], false) / &weights.sum(&[1], false)
+            }
+            Some(pool) => pool.forward(&tokens, &bias),
+        };
+        let pooled = self.second.forward(&self.first.forward(&pooled).silu());
+        (tokens, bias, pooled)
         // ANCHOR_END: pooled_text
     }
 
@@ -152,5 +173,35 @@ impl TextInput {
         let kept = null.constant_like([b, 1, 1], &kept);
         let tokens = &(&tokens * &kept) + &(&null * &kept.affine(-1.0, 1.0));
         (tokens, null.constant_like([b, n], &mask))
+    }
+}
+
+/// One learned query that looks at all tokens of a text. (F4)
+#[derive(Debug)]
+struct AttentionPool {
+    /// [features]
+    query: Param,
+    kv: Linear,
+    heads: usize,
+}
+
+impl AttentionPool {
+    fn new(init: &Init, dim: usize, features: usize, heads: usize) -> AttentionPool {
+        AttentionPool {
+            query: init.param("query", [features], Fill::Normal(1.0)),
+            kv: Linear::new(&init.scope("kv"), dim, 2 * features),
+            heads,
+        }
+    }
+
+    /// tokens [B, N, D] and a bias [B, 1, 1, N], 0 for a token and negative infinity for padding, to [B, features].
+    fn forward(&self, tokens: &Tensor, bias: &Tensor) -> Tensor {
+        let query = self.query.tensor();
+        let (b, n, features) = (tokens.shape()[0], tokens.shape()[1], query.numel());
+        let d = features / self.heads;
+        let kv = self.kv.forward(tokens).reshape([b, n, 2 * self.heads, d]).permute(&[0, 2, 1, 3]);
+        let kv = kv.split(1, &[self.heads; 2]);
+        let query = query.reshape([1, self.heads, 1, d]).broadcast_to([b, self.heads, 1, d]);
+        query.attention(&kv[0], &kv[1], Some(bias), 1.0 / (d as f64).sqrt()).reshape([b, features])
     }
 }

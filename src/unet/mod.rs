@@ -4,20 +4,25 @@
 //! was there on the way down. (DDPM, appendix B; guided diffusion 2105.05233; Imagen, appendix F.1)
 
 mod blocks;
+mod choices;
 mod conditioning;
 mod config;
+mod levels;
+mod steps;
 
+pub use choices::{Blocks, Per, Resampling, ResamplingOrder, SkipScale, TextPooling};
 pub use conditioning::Condition;
 pub use config::{ConfigError, TextConfig, UNetConfig};
 
 use crate::array::Device;
-use crate::autograd::{Tensor, checkpoint, concat};
+use crate::autograd::{Tensor, concat};
 use crate::diffusion::{Denoiser, LowRes};
-use crate::nn::{Attention, Conv2d, GroupNorm, Init, TimeEmbedding};
-use blocks::{ResBlock, Upsample};
+use crate::nn::{Conv2d, GroupNorm, Init, TimeEmbedding};
 use conditioning::TextInput;
+use levels::Levels;
+use steps::{Part, Told, Watch};
 
-/// The DDPM U-Net, with the residual blocks of guided diffusion if `scale_shift` is set, and text as in Imagen's base model.
+/// A U-Net of DDPM, of guided diffusion, or the Efficient U-Net of Imagen, as its config says; with or without text.
 #[derive(Debug)]
 pub struct UNet {
     config: UNetConfig,
@@ -26,107 +31,26 @@ pub struct UNet {
     /// How noisy the smaller image is, if the network is shown one.
     aug: Option<TimeEmbedding>,
     conv_in: Conv2d,
-    down: Vec<(String, Step)>,
-    middle: (ResBlock, Attention, ResBlock),
-    up: Vec<(String, Step)>,
+    /// The way down, the middle and the way up.
+    parts: Vec<Part>,
     norm_out: GroupNorm,
     conv_out: Conv2d,
     recompute: bool,
-}
-
-/// What every block is told besides the image.
-struct Told<'a> {
-    /// [B, time_dim], activated.
-    embedding: &'a Tensor,
-    /// Tokens [B, N, D] and a bias for attention [B, 1, 1, N].
-    text: Option<(&'a Tensor, &'a Tensor)>,
-    /// Whether blocks are forgotten and computed again in backward.
-    recompute: bool,
-    /// Whether anybody looks at what is in between, such as the weights of attention.
-    watched: bool,
-}
-
-/// Is shown results on the way through the network, with the names of the layers they come from.
-type Watch<'a> = dyn FnMut(&str, &Tensor) + 'a;
-
-/// One step on the way down or up.
-#[derive(Debug)]
-enum Step {
-    /// A residual block, and attention at the levels that have it. Going up it first takes its skip connection.
-    Block(Box<ResBlock>, Option<Attention>),
-    /// Half the height and width.
-    Down(Conv2d),
-    /// Twice the height and width.
-    Up(Upsample),
 }
 
 impl UNet {
     /// Makes the network and its parameters, or says what is wrong with `config`.
     pub fn new(config: UNetConfig, init: &Init) -> Result<UNet, ConfigError> {
         config.validate()?;
-        let text_dim = config.text.as_ref().map(|t| t.dim);
-        let attention = |name: &str, channels: usize| {
-            Attention::new(&init.scope(name), channels, config.heads, config.groups, text_dim)
-        };
-        let block =
-            |name: &str, inputs: usize, outputs: usize| ResBlock::new(&init.scope(name), &config, inputs, outputs);
-
-        // ANCHOR: way_down
-        // `skips` holds the channels of every result on the way down; the way up takes them from the end.
-        let mut channels = config.base_channels;
-        let mut skips = vec![channels];
-        let mut down = Vec::new();
-        for (level, &multiplier) in config.channel_multipliers.iter().enumerate() {
-            let width = config.base_channels * multiplier;
-            for i in 0..config.blocks {
-                let name = format!("down.{level}.{i}");
-                let attends = config.attention[level].then(|| attention(&format!("{name}.attention"), width));
-                let step = Step::Block(Box::new(block(&name, channels, width)), attends);
-                down.push((name, step));
-                channels = width;
-                skips.push(channels);
-            }
-            if level + 1 < config.channel_multipliers.len() {
-                let name = format!("down.{level}.halve");
-                let halve = Conv2d::new(&init.scope(&name), channels, channels, 3, 2, 1);
-                down.push((name, Step::Down(halve)));
-                skips.push(channels);
-            }
-        }
-        // ANCHOR_END: way_down
-        let middle = (
-            block("middle.0", channels, channels),
-            attention("middle.attention", channels),
-            block("middle.1", channels, channels),
-        );
-        // ANCHOR: way_up
-        let mut up = Vec::new();
-        for (level, &multiplier) in config.channel_multipliers.iter().enumerate().rev() {
-            let width = config.base_channels * multiplier;
-            for (i, skip) in skips.split_off(skips.len() - config.blocks - 1).into_iter().rev().enumerate() {
-                let name = format!("up.{level}.{i}");
-                let attends = config.attention[level].then(|| attention(&format!("{name}.attention"), width));
-                let step = Step::Block(Box::new(block(&name, channels + skip, width)), attends);
-                up.push((name, step));
-                channels = width;
-            }
-            if level > 0 {
-                let name = format!("up.{level}.double");
-                let double = Upsample::new(&init.scope(&name), channels);
-                up.push((name, Step::Up(double)));
-            }
-        }
-        // ANCHOR_END: way_up
+        let (parts, channels) = Levels::parts(init, &config);
         Ok(UNet {
             time: TimeEmbedding::new(&init.scope("time"), config.base_channels, config.time_dim()),
-            text: config.text.as_ref().map(|t| TextInput::new(&init.scope("text"), t, config.time_dim())),
+            text: config.text.as_ref().map(|t| TextInput::new(&init.scope("text"), &config, t.dim)),
             aug: config
                 .low_res
                 .then(|| TimeEmbedding::new(&init.scope("aug"), config.base_channels, config.time_dim())),
             conv_in: Conv2d::same3x3(&init.scope("conv_in"), config.input_channels(), config.base_channels),
-            down,
-            middle,
-            up,
+            parts,
             norm_out: GroupNorm::new(&init.scope("norm_out"), config.groups, channels),
             conv_out: Conv2d::same3x3(&init.scope("conv_out"), channels, config.image_channels),
             recompute: false,
@@ -160,8 +84,8 @@ impl UNet {
     /// the layer it comes from.
     ///
     /// "time" [B, time_dim]; "conv_in", "down.0.0", "down.0.halve" and so on [B, C, H, W]; "up.0.0.joined" what a block
-    /// going up is given, its skip connection included; "middle.attention.weights" [B, heads, H W, H W + N]. Nothing is
-    /// recomputed: what is shown is what backward goes through.
+    /// going up is given, its skip connection included; "middle.attention.weights" [B, heads, H W, H W + N], or [B, heads, H W, N] of
+    /// cross-attention. Nothing is recomputed: what is shown is what backward goes through.
     #[track_caller]
     pub fn forward_watched(
         &self,
@@ -205,24 +129,15 @@ impl UNet {
         let (x, aug) = self.beside_low_res(x, condition.and_then(Condition::smaller));
         let embedding = aug.map_or(embedding.clone(), |aug| &embedding + &aug).silu();
         // ANCHOR_END: unet_told
-        let told = Told { embedding: &embedding, text, recompute, watched };
+        let skip_scale = self.config.skip_scale;
+        let told = Told { embedding: &embedding, text, skip_scale, recompute, watched };
 
         // ANCHOR: unet_forward
         let mut h = self.conv_in.forward(&x);
         watch("conv_in", &h);
-        let mut skips = vec![h.clone()];
-        for (name, step) in &self.down {
-            h = step.forward(name, &h, None, &told, watch);
-            skips.push(h.clone());
-        }
-        h = told.block(&self.middle.0, &[&h]);
-        watch("middle.0", &h);
-        h = told.attend("middle", &self.middle.1, &h, watch);
-        h = told.block(&self.middle.2, &[&h]);
-        watch("middle.1", &h);
-        for (name, step) in &self.up {
-            let skip = if let Step::Block(..) = step { skips.pop() } else { None };
-            h = step.forward(name, &h, skip.as_ref(), &told, watch);
+        let mut skips = if self.config.leaves_sizes() { vec![h.clone()] } else { Vec::new() };
+        for part in &self.parts {
+            h = part.forward(&h, &mut skips, &told, watch);
         }
         self.conv_out.forward(&self.norm_out.forward_silu(&h))
         // ANCHOR_END: unet_forward
@@ -243,79 +158,6 @@ impl UNet {
             (None, Some(_)) => panic!("unet: this network was not made to make images larger"),
             (Some(_), None) => panic!("unet: this network makes an image larger, and was given none"),
         }
-    }
-}
-
-impl Step {
-    /// `skip` is joined to h, as further channels.
-    fn forward(
-        &self,
-        name: &str,
-        h: &Tensor,
-        skip: Option<&Tensor>,
-        told: &Told<'_>,
-        watch: &mut dyn FnMut(&str, &Tensor),
-    ) -> Tensor {
-        let h = match (self, skip) {
-            (Step::Block(block, _), None) => told.block(block, &[h]),
-            // Joined within the block: what is joined is then not kept either.
-            (Step::Block(block, _), Some(skip)) if told.recompute => told.block(block, &[h, skip]),
-            (Step::Block(block, _), Some(skip)) => {
-                let joined = concat(&[h, skip], 1);
-                watch(&format!("{name}.joined"), &joined);
-                told.block(block, &[&joined])
-            }
-            (Step::Down(halve), _) => halve.forward(h),
-            (Step::Up(double), _) => double.forward(h),
-        };
-        watch(name, &h);
-        match self {
-            Step::Block(_, Some(attention)) => told.attend(name, attention, &h, watch),
-            _ => h,
-        }
-    }
-}
-
-impl Told<'_> {
-    /// `block` on `parts`, joined as channels.
-    fn block(&self, block: &ResBlock, parts: &[&Tensor]) -> Tensor {
-        if !self.recompute {
-            return block.forward(&joined(parts), self.embedding);
-        }
-        let block = block.clone();
-        let inputs = [&[self.embedding], parts].concat();
-        checkpoint(&inputs, move |inputs| {
-            let parts: Vec<&Tensor> = inputs[1..].iter().collect();
-            block.forward(&joined(&parts), &inputs[0])
-        })
-    }
-
-    /// The attention of the step `name`.
-    fn attend(&self, name: &str, attention: &Attention, h: &Tensor, watch: &mut dyn FnMut(&str, &Tensor)) -> Tensor {
-        if !self.recompute && !self.watched {
-            return attention.forward(h, self.text);
-        }
-        if !self.recompute {
-            let (h, weights) = attention.forward_with_weights(h, self.text);
-            watch(&format!("{name}.attention"), &h);
-            watch(&format!("{name}.attention.weights"), &weights);
-            return h;
-        }
-        let attention = attention.clone();
-        let mut inputs = vec![h];
-        inputs.extend(self.text.iter().flat_map(|&(tokens, bias)| [tokens, bias]));
-        checkpoint(&inputs, move |inputs| {
-            let text = (inputs.len() > 1).then(|| (&inputs[1], &inputs[2]));
-            attention.forward(&inputs[0], text)
-        })
-    }
-}
-
-/// Several tensors [B, .., H, W] as channels of one.
-fn joined(parts: &[&Tensor]) -> Tensor {
-    match parts {
-        [one] => (*one).clone(),
-        _ => concat(parts, 1),
     }
 }
 

@@ -11,7 +11,7 @@ use imagen::nn::{Init, Parameters};
 use imagen::optim::{Adam, Ema, Optimizer, clip};
 use imagen::random::{Purpose, hash, normal};
 use imagen::train::{DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, Trainer};
-use imagen::unet::{Condition, UNet, UNetConfig};
+use imagen::unet::{Blocks, Condition, Resampling, UNet, UNetConfig};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,10 +21,27 @@ fn config() -> UNetConfig {
         image_channels: 3,
         base_channels: 16,
         channel_multipliers: vec![1, 2, 2],
-        blocks: 1,
+        blocks: 1.into(),
         attention: vec![false, true, true],
         ..UNetConfig::mnist28()
     }
+}
+
+/// An Efficient U-Net.
+fn efficient() -> UNetConfig {
+    UNetConfig {
+        channel_multipliers: vec![1, 2],
+        blocks: Blocks::Each(vec![1, 2]),
+        attention: vec![false, true],
+        scale_shift: true,
+        ..config()
+    }
+    .efficient()
+}
+
+/// Guided diffusion's: blocks that halve and double.
+fn guided() -> UNetConfig {
+    UNetConfig { resampling: Resampling::Residual, scale_shift: true, ..config() }
 }
 
 const SHAPE: [usize; 4] = [2, 3, 12, 12];
@@ -54,8 +71,8 @@ fn batch(dtype: DType, device: Device) -> [Tensor; 2] {
 }
 
 /// The loss and every gradient of one step of a network that makes images larger.
-fn step(dtype: DType, device: Device) -> (f64, Vec<(String, Array)>) {
-    let (net, parameters) = network(UNetConfig { low_res: true, ..config() }, dtype, device);
+fn step(config: UNetConfig, dtype: DType, device: Device) -> (f64, Vec<(String, Array)>) {
+    let (net, parameters) = network(UNetConfig { low_res: true, ..config }, dtype, device);
     let [x, noise] = batch(dtype, device);
     let shown = LowRes { images: noise.affine(0.5, 0.1), aug: vec![0.1, 0.7] };
     let loss = net.forward(&x, &[0.3, 0.8], Some(&Condition::low_res(shown))).mse(&noise);
@@ -76,9 +93,15 @@ fn relative_distance(a: &Array, b: &Array) -> f64 {
 #[test]
 fn a_training_step_has_the_loss_and_the_gradients_of_the_cpu() {
     let Some(gpu) = device() else { return };
-    let (exact_loss, exact) = step(DType::F64, Device::Cpu);
-    let (cpu_loss, on_cpu) = step(DType::F32, Device::Cpu);
-    let (gpu_loss, on_gpu) = step(DType::F32, gpu);
+    for config in [config(), efficient(), guided()] {
+        compare_steps(config, gpu);
+    }
+}
+
+fn compare_steps(config: UNetConfig, gpu: Device) {
+    let (exact_loss, exact) = step(config.clone(), DType::F64, Device::Cpu);
+    let (cpu_loss, on_cpu) = step(config.clone(), DType::F32, Device::Cpu);
+    let (gpu_loss, on_gpu) = step(config, DType::F32, gpu);
     assert!(
         (gpu_loss - exact_loss).abs() < 1e-5 * exact_loss,
         "loss {gpu_loss}, {exact_loss} in f64, {cpu_loss} on the CPU"

@@ -1,6 +1,6 @@
 //! Gradients of the whole network: against differences, in both precisions, on any number of threads, and recomputed.
 
-use super::{awake, captions, images, largest_difference, random, times, tiny};
+use super::{awake, captions, images, kinds, largest_difference, random, times, tiny};
 use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, check_gradients, checkpoint, no_grad};
 use imagen::diffusion::LowRes;
@@ -38,6 +38,9 @@ fn the_gradient_with_respect_to_every_parameter() {
     on(1, || {
         for (scale_shift, low_res) in [(false, false), (true, false), (true, true)] {
             check_every_parameter(UNetConfig { scale_shift, low_res, ..tiny() });
+        }
+        for config in kinds() {
+            check_every_parameter(config);
         }
     });
 }
@@ -132,9 +135,12 @@ fn a_recomputed_network_has_the_same_gradients() {
 /// blocks of both kinds.
 #[test]
 fn recomputing_blocks_changes_not_a_bit() {
-    for (scale_shift, text) in [(false, true), (true, true), (true, false)] {
+    let simple = [(false, true), (true, true), (true, false)].map(|(scale_shift, text)| {
         let config = UNetConfig { scale_shift, ..tiny() };
-        let config = if text { config } else { UNetConfig { text: None, ..config } };
+        if text { config } else { UNetConfig { text: None, ..config } }
+    });
+    for config in simple.into_iter().chain(kinds()) {
+        let text = config.text.is_some();
         let (net, parameters) = awake(config, DType::F32);
         let run = |net: &UNet| {
             let x = Tensor::leaf(images(2, DType::F32).into_array());

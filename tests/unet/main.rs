@@ -1,5 +1,6 @@
 //! The U-Net: its sizes, how it starts, what text and time do to it, its gradients, and what comes of sampling from it.
 
+mod efficient;
 mod gradients;
 mod init;
 mod inside;
@@ -12,7 +13,7 @@ use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, no_grad};
 use imagen::nn::{Init, Parameters};
 use imagen::random::{Purpose, hash, normal};
-use imagen::unet::{Condition, TextConfig, UNet, UNetConfig};
+use imagen::unet::{Blocks, Condition, Resampling, TextConfig, TextPooling, UNet, UNetConfig};
 
 /// Features of a text token in these tests.
 const TEXT_DIM: usize = 6;
@@ -23,14 +24,36 @@ fn tiny() -> UNetConfig {
         image_channels: 1,
         base_channels: 8,
         channel_multipliers: vec![1, 2],
-        blocks: 1,
+        blocks: 1.into(),
         attention: vec![false, true],
         heads: 2,
         groups: 4,
         scale_shift: false,
         text: Some(TextConfig { dim: TEXT_DIM }),
-        low_res: false,
+        ..UNetConfig::mnist28()
     }
+}
+
+/// The tiny network as Imagen's three kinds: guided diffusion's U-Net with pooled text, an Efficient U-Net, and one whose pixels
+/// look at the text alone.
+fn kinds() -> [UNetConfig; 3] {
+    let guided = UNetConfig {
+        scale_shift: true,
+        resampling: Resampling::Residual,
+        heads: 0,
+        head_channels: Some(4),
+        text_pooling: TextPooling::Attention,
+        ..tiny()
+    };
+    let efficient = UNetConfig { blocks: Blocks::Each(vec![1, 2]), scale_shift: true, ..tiny() }.efficient();
+    let crossing = UNetConfig {
+        attention: vec![false, false],
+        cross_attention: vec![false, true],
+        text_pooling: TextPooling::Attention,
+        ..tiny()
+    }
+    .efficient();
+    [guided, efficient, crossing]
 }
 
 /// A network as training would find it first.

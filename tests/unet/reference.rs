@@ -8,16 +8,16 @@ use imagen::unet::{Condition, UNetConfig};
 use std::collections::BTreeMap;
 
 /// What a block is told besides the image.
-struct Told {
+pub(super) struct Told {
     /// The activated embedding of the time, with the pooled text [B, time_dim].
-    embedding: Tensor,
+    pub(super) embedding: Tensor,
     /// Normalised tokens [B, N, TEXT_DIM].
     tokens: Option<Tensor>,
 }
 
-struct Reference {
-    config: UNetConfig,
-    values: BTreeMap<String, Array>,
+pub(super) struct Reference {
+    pub(super) config: UNetConfig,
+    pub(super) values: BTreeMap<String, Array>,
 }
 
 impl Reference {
@@ -25,17 +25,17 @@ impl Reference {
         Tensor::constant(self.values.get(&name).unwrap_or_else(|| panic!("no {name}")).clone())
     }
 
-    fn linear(&self, name: &str, x: &Tensor) -> Tensor {
+    pub(super) fn linear(&self, name: &str, x: &Tensor) -> Tensor {
         x.linear(&self.p(format!("{name}.weight")), Some(&self.p(format!("{name}.bias"))))
     }
 
-    fn conv(&self, name: &str, x: &Tensor, stride: usize) -> Tensor {
+    pub(super) fn conv(&self, name: &str, x: &Tensor, stride: usize) -> Tensor {
         let weight = self.p(format!("{name}.weight"));
         let padding = weight.shape()[3] / 2;
         x.conv2d(&weight, Some(&self.p(format!("{name}.bias"))), stride, padding)
     }
 
-    fn norm(&self, name: &str, x: &Tensor) -> Tensor {
+    pub(super) fn norm(&self, name: &str, x: &Tensor) -> Tensor {
         x.group_norm(&self.p(format!("{name}.weight")), &self.p(format!("{name}.bias")), self.config.groups, 1e-5)
     }
 
@@ -57,7 +57,7 @@ impl Reference {
     }
 
     /// Head by head.
-    fn attention(&self, name: &str, x: &Tensor, told: &Told) -> Tensor {
+    pub(super) fn attention(&self, name: &str, x: &Tensor, told: &Told) -> Tensor {
         let [b, c, height, width] = x.shape().dims("attention");
         let (heads, d) = (self.config.heads, c / self.config.heads);
         let rows = self.conv(&format!("{name}.qkv"), &self.norm(&format!("{name}.norm"), x), 1);
@@ -81,7 +81,7 @@ impl Reference {
         x + &self.conv(&format!("{name}.out"), &seen, 1)
     }
 
-    fn told(&self, t: &[f64], tokens: Option<&Tensor>) -> Told {
+    pub(super) fn told(&self, t: &[f64], tokens: Option<&Tensor>) -> Told {
         let half = self.config.base_channels / 2;
         let angle = |t: f64, i: usize| 1000.0 * t / 1e4_f64.powf(i as f64 / half as f64);
         let waves: Vec<f64> = t
@@ -102,7 +102,7 @@ impl Reference {
     fn forward(&self, x: &Tensor, t: &[f64], tokens: Option<&Tensor>) -> Tensor {
         let told = self.told(t, tokens);
         let UNetConfig { blocks, attention, .. } = &self.config;
-        let (blocks, levels) = (*blocks, attention.len());
+        let (blocks, levels) = (blocks.at(0), attention.len());
         let step = |name: String, h: &Tensor, attends: bool| {
             let h = self.block(&name, h, &told);
             if attends { self.attention(&format!("{name}.attention"), &h, &told) } else { h }
@@ -142,7 +142,7 @@ fn the_network_is_the_one_written_down_twice() {
     let deep = UNetConfig {
         image_channels: 3,
         channel_multipliers: vec![1, 3, 2],
-        blocks: 2,
+        blocks: 2.into(),
         attention: vec![true, false, true],
         ..tiny()
     };

@@ -4,7 +4,7 @@ use super::{TEXT_DIM, captions, fresh, images, predict, random, tiny};
 use imagen::array::{Array, DType};
 use imagen::autograd::Tensor;
 use imagen::nn::Init;
-use imagen::unet::{Condition, TextConfig, UNet, UNetConfig};
+use imagen::unet::{Blocks, Condition, TextConfig, TextPooling, UNet, UNetConfig};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 // ANCHOR: the_reference_workloads_have_the_parameters_of_their_peers
@@ -47,7 +47,7 @@ fn a_prediction_has_the_shape_of_its_images() {
                 image_channels: channels,
                 channel_multipliers: multipliers.clone(),
                 attention: (0..levels).map(|level| level % 2 == 1).collect(),
-                blocks: 1 + levels % 2,
+                blocks: (1 + levels % 2).into(),
                 scale_shift,
                 text: text.then_some(TextConfig { dim: TEXT_DIM }),
                 ..tiny()
@@ -72,7 +72,7 @@ type Change = fn(&mut UNetConfig);
 
 #[test]
 fn a_wrong_config_is_an_error_that_names_the_key() {
-    let wrong: [(&str, &str, Change); 19] = [
+    let wrong: [(&str, &str, Change); 28] = [
         ("image_channels", "not 0", |c| c.image_channels = 0),
         ("image_channels", "not 65", |c| c.image_channels = 65),
         ("base_channels", "not 0", |c| c.base_channels = 0),
@@ -82,11 +82,22 @@ fn a_wrong_config_is_an_error_that_names_the_key() {
         ("channel_multipliers", "not 9", |c| (c.channel_multipliers, c.attention) = (vec![1; 9], vec![false; 9])),
         ("channel_multipliers", "0 does not", |c| c.channel_multipliers[1] = 0),
         ("channel_multipliers", "does not", |c| c.channel_multipliers[1] = usize::MAX),
-        ("blocks", "not 0", |c| c.blocks = 0),
-        ("blocks", "not 65", |c| c.blocks = 65),
+        ("blocks", "not 0", |c| c.blocks = 0.into()),
+        ("blocks", "not 65", |c| c.blocks = 65.into()),
         ("attention", "one entry a level: 2, not 1", |c| c.attention = vec![true]),
         ("heads", "not 0", |c| c.heads = 0),
         ("heads", "3 does not divide 8", |c| c.heads = 3),
+        ("blocks", "one a level: 2, not 3", |c| c.blocks = Blocks::Each(vec![1; 3])),
+        ("blocks", "not 0", |c| c.blocks = Blocks::Each(vec![1, 0])),
+        ("cross_attention", "one entry a level: 2, not 1", |c| c.cross_attention = vec![true]),
+        ("cross_attention", "level 1 has unet.attention", |c| c.cross_attention = vec![false, true]),
+        ("cross_attention", "add [unet.text]", |c| (c.cross_attention, c.text) = (vec![true, false], None)),
+        ("text_pooling", "add [unet.text]", |c| (c.text_pooling, c.text) = (TextPooling::Attention, None)),
+        ("head_channels", "take one out", |c| c.head_channels = Some(4)),
+        ("head_channels", "3 does not divide 8", |c| (c.heads, c.head_channels) = (0, Some(3))),
+        ("heads", "must divide the 32 features of the time", |c| {
+            (c.heads, c.channel_multipliers, c.text_pooling) = (3, vec![3, 6], TextPooling::Attention)
+        }),
         ("groups", "not 0", |c| c.groups = 0),
         ("groups", "3 does not divide 8", |c| c.groups = 3),
         ("groups", "divide base_channels; 16 does not divide 8", |c| {

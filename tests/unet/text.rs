@@ -1,7 +1,8 @@
 //! (F4) Text: padding has no influence whatever, the order of captions has none, and a dropped text is no text.
 
 use super::{
-    TEXT_DIM, assert_same_bits, awake, captions, images, largest_difference, padded, predict, random, row, times, tiny,
+    TEXT_DIM, assert_same_bits, awake, captions, images, kinds, largest_difference, padded, predict, random, row,
+    times, tiny,
 };
 use imagen::array::{Array, DType};
 use imagen::autograd::Tensor;
@@ -10,9 +11,11 @@ use imagen::unet::{Condition, TextConfig, UNet, UNetConfig};
 const LENGTHS: [usize; 3] = [2, 4, 1];
 
 fn nets() -> impl Iterator<Item = UNet> {
-    [(false, DType::F32), (true, DType::F64)]
-        .into_iter()
-        .map(|(scale_shift, dtype)| awake(UNetConfig { scale_shift, ..tiny() }, dtype).0)
+    let simple = [false, true].map(|scale_shift| UNetConfig { scale_shift, ..tiny() });
+    simple.into_iter().chain(kinds()).map(|config| {
+        let dtype = if config.scale_shift { DType::F64 } else { DType::F32 };
+        awake(config, dtype).0
+    })
 }
 
 fn says(net: &UNet, condition: Option<&Condition>) -> Array {
