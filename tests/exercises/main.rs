@@ -11,3 +11,4 @@ mod ch09;
 mod ch10;
 mod ch11;
 mod ch12;
+mod ch15;
