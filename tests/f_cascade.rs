@@ -176,6 +176,7 @@ fn data() -> Dataset {
     Dataset { train: part.clone(), test: part }
 }
 
+// ANCHOR: f2_training_builds_the_input_of_sampling
 // F2  The loss of a step, written out with the same function: low-resolution images are the means of squares of pixels, each with
 //     an aug ~ U(0, 1) of its own.
 #[test]
@@ -183,7 +184,9 @@ fn f2_training_builds_the_input_of_sampling() {
     let augs = assert_training_builds_the_input("factor = 2", 1.0, None);
     assert!(augs.windows(2).all(|pair| pair[0] != pair[1]), "{augs:?}");
 }
+// ANCHOR_END: f2_training_builds_the_input_of_sampling
 
+// ANCHOR: f2_training_with_less_noise_and_on_crops
 // F2  So it is with less noise at most, with none at all (the whole part can be taken out), and on a square cut out of each image.
 #[test]
 fn f2_training_with_less_noise_and_on_crops() {
@@ -192,7 +195,9 @@ fn f2_training_with_less_noise_and_on_crops() {
     assert_training_builds_the_input("factor = 2, train_aug = 0.0", 0.0, None);
     assert_training_builds_the_input("factor = 2, crop = 4", 1.0, Some(4));
 }
+// ANCHOR_END: f2_training_with_less_noise_and_on_crops
 
+// ANCHOR: assert_training_builds_the_input
 /// Writes out three losses of a super-resolution model with these settings; the amounts of noise in them.
 fn assert_training_builds_the_input(settings: &str, most: f64, crop: Option<usize>) -> Vec<f64> {
     let settings = format!("super_resolution = {{ {settings} }}");
@@ -246,6 +251,7 @@ fn assert_training_builds_the_input(settings: &str, most: f64, crop: Option<usiz
     }
     augs
 }
+// ANCHOR_END: assert_training_builds_the_input
 
 /// The means of squares of 2 x 2 pixels, of images of side x side.
 fn squares(x: &[f64], side: usize) -> Vec<f64> {

@@ -36,6 +36,7 @@ fn conv3x3(inputs: usize, outputs: usize) -> usize {
     (9 * inputs + 1) * outputs
 }
 
+// ANCHOR: by_hand
 /// Parameters of the Efficient U-Nets, from figures A.27 to A.29 and the sizes of the paper alone.
 fn by_hand(pixels_see_each_other: bool) -> usize {
     const TEXT: usize = 4096;
@@ -64,13 +65,17 @@ fn by_hand(pixels_see_each_other: bool) -> usize {
     }
     total
 }
+// ANCHOR_END: by_hand
 
+// ANCHOR: f3_the_parameters_of_the_paper_can_be_counted_by_hand
 #[test]
 fn f3_the_parameters_of_the_paper_can_be_counted_by_hand() {
     assert_eq!(blueprint("sr256").parameters().unwrap(), by_hand(true));
     assert_eq!(blueprint("sr1024").parameters().unwrap(), by_hand(false));
 }
+// ANCHOR_END: f3_the_parameters_of_the_paper_can_be_counted_by_hand
 
+// ANCHOR: f3_the_models_of_the_paper_have_about_the_parameters_it_gives
 /// Ours beside the paper's. The paper gives no count to more than one digit, and not all that is counted: how wide the embeddings
 /// are, whether the tokens of 4096 features are made narrower first. Where they go into attention as they are, the base model has
 /// nearly 300 million parameters for them alone.
@@ -86,7 +91,9 @@ fn f3_the_models_of_the_paper_have_about_the_parameters_it_gives() {
     let narrow = count(&base, narrow);
     assert!((narrow / base.paper.parameters as f64 - 1.0).abs() < 0.1, "{narrow}");
 }
+// ANCHOR_END: f3_the_models_of_the_paper_have_about_the_parameters_it_gives
 
+// ANCHOR: f3_no_reading_of_the_figures_gives_both_counts
 /// The two super-resolution models have the same channels and blocks; what sets them apart, attention at one level, is worth 1 %,
 /// not the third that is between 600 and 400 million. With a skip connection at every block, and a middle, the first one has its
 /// 600 million; with one a level, as the figures show, the second is near its 400.
@@ -106,6 +113,7 @@ fn f3_no_reading_of_the_figures_gives_both_counts() {
     assert!((counts(Per::Block, true)[0] / 600.0 - 1.0).abs() < 0.02);
     assert!((counts(Per::Level, false)[1] / 400.0 - 1.0).abs() < 0.13);
 }
+// ANCHOR_END: f3_no_reading_of_the_figures_gives_both_counts
 
 /// A network of an eighth of the width, heads and tokens included.
 fn eighth(unet: &UNetConfig) -> UNetConfig {

@@ -381,6 +381,7 @@ struct Batch<'a> {
 }
 
 impl TextToImage {
+    // ANCHOR: augmented_for_sampling
     /// Smaller images as the network is shown them: with the noise of their keys. (F2)
     fn augmented(&self, low: &Tensor, aug: f64, seeds: &[(u64, u64)]) -> LowRes {
         let [_, c, h, w] = low.shape().dims("smaller images");
@@ -388,6 +389,7 @@ impl TextToImage {
         let [_, height, width] = self.config.image;
         LowRes::augmented(low, &noise.to(low.device()), &vec![aug; seeds.len()], &*self.schedule, [height, width])
     }
+    // ANCHOR_END: augmented_for_sampling
 
     /// The classifier that is to lead, or why it cannot.
     fn leader(&self, lead: Lead) -> Result<(&(dyn NoisyClassifier + Send + Sync), Lead), ModelError> {

@@ -13,6 +13,7 @@ pub struct LowRes {
 }
 
 impl LowRes {
+    // ANCHOR: augmented
     /// z_aug = alpha(aug) x_lr + sigma(aug) eps, then resized to `size` [H, W] by linear interpolation. (F2) Imagen appendix A.1,
     /// Cascaded diffusion models (2106.15282) section 4.2.
     ///
@@ -33,4 +34,5 @@ impl LowRes {
         let levels = Levels::at(schedule, aug, low.dtype()).to(low.device());
         LowRes { images: q_sample(low, eps, &levels).resize_bilinear(height, width), aug: aug.to_vec() }
     }
+    // ANCHOR_END: augmented
 }

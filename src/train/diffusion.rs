@@ -105,6 +105,7 @@ impl DiffusionTask {
         Tensor::constant(Array::from_vec([b, c, side, side], parts))
     }
 
+    // ANCHOR: smaller
     /// What a super-resolution model is shown of x_0 [B, C, H, W] in training: the same images, smaller, with any amount of
     /// noise up to the most. (F2)
     fn smaller(&self, x0: &Tensor, config: SuperResolutionConfig, step: u64) -> LowRes {
@@ -118,6 +119,7 @@ impl DiffusionTask {
         let aug: Vec<f64> = (0..b as u64).map(aug).collect();
         LowRes::augmented(&low, &eps, &aug, self.model.schedule(), [factor * h, factor * w])
     }
+    // ANCHOR_END: smaller
 }
 
 impl DiffusionTask {

@@ -106,6 +106,7 @@ impl Combine {
         }
     }
 
+    // ANCHOR: combine
     /// x [B, C, H, W], shape kept; embedding [B, time_dim], already activated.
     pub(super) fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
         let [b, c, _, _] = x.shape().dims("combine");
@@ -116,6 +117,7 @@ impl Combine {
         let parts = told.reshape([b, 2 * c, 1, 1]).split(1, &[c; 2]);
         &(x * &(&parts[0] + 1.0)) + &parts[1]
     }
+    // ANCHOR_END: combine
 }
 
 /// Every pixel doubled in both directions, then a 3x3 convolution.

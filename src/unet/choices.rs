@@ -77,6 +77,7 @@ pub enum SkipScale {
     Shortcut,
 }
 
+// ANCHOR: skip_scale
 impl SkipScale {
     /// What a residual block ends with, of its shortcut x and what it computed.
     pub(super) fn sum(self, x: &Tensor, h: &Tensor) -> Tensor {
@@ -95,6 +96,7 @@ impl SkipScale {
         }
     }
 }
+// ANCHOR_END: skip_scale
 
 /// How often something is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

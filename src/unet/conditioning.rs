@@ -196,6 +196,7 @@ impl AttentionPool {
         }
     }
 
+    // ANCHOR: attention_pool
     /// tokens [B, N, D] and a bias [B, 1, 1, N], 0 for a token and negative infinity for padding, to [B, features].
     fn forward(&self, tokens: &Tensor, bias: &Tensor) -> Tensor {
         let query = self.query.tensor();
@@ -206,4 +207,5 @@ impl AttentionPool {
         let query = query.reshape([1, self.heads, 1, d]).broadcast_to([b, self.heads, 1, d]);
         query.attention(&kv[0], &kv[1], Some(bias), 1.0 / (d as f64).sqrt()).reshape([b, features])
     }
+    // ANCHOR_END: attention_pool
 }

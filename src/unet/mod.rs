@@ -146,6 +146,7 @@ impl UNet {
 }
 
 impl UNet {
+    // ANCHOR: beside_low_res
     /// x [B, C, H, W] with the smaller images as further channels, and what the blocks are told of the noise on them. (F1)
     #[track_caller]
     fn beside_low_res(&self, x: &Tensor, low_res: Option<&LowRes>) -> (Tensor, Option<Tensor>) {
@@ -160,6 +161,7 @@ impl UNet {
             (Some(_), None) => panic!("unet: this network makes an image larger, and was given none"),
         }
     }
+    // ANCHOR_END: beside_low_res
 }
 
 impl Denoiser for UNet {

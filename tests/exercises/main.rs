@@ -14,4 +14,5 @@ mod ch11;
 mod ch12;
 mod ch13;
 mod ch14;
+mod ch15;
 mod ch16;
