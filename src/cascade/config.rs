@@ -32,8 +32,7 @@ pub struct StageConfig {
 pub struct SuperResolutionConfig {
     /// By how much: the smaller images have 1/factor of the height and width.
     pub factor: usize,
-    /// How much noise is put on the smaller image when it is sampled, unless told otherwise: a time in [0, 1]. In training it is
-    /// any.
+    /// How much noise is put on the smaller image when it is sampled, unless told otherwise: a time in [0, 1].
     #[serde(default = "default_aug")]
     pub aug: f64,
     /// The most of it in training, where every image gets another amount from 0 to this: 1 as in Imagen, 0 for training without

@@ -76,8 +76,7 @@ pub fn run(args: &EvalArgs) -> Result {
     if let Some(images) = args.bits_per_dim {
         return bits_per_dim(args, &model, found.data(), images as usize);
     }
-    let judge = model::find(&args.classifier)?;
-    let classifier = Classifier::from_weights(&judge.weights).map_err(|e| Failure(format!("{}: {e}", judge.origin)))?;
+    let model::Judge { classifier, origin: judge, .. } = model::Judge::find(&args.classifier)?;
     let name = DatasetName::Mnist;
     let data = Dataset::load(name, &args.data.clone().unwrap_or_else(|| name.default_folder()))?;
     let c = classifier.config();
@@ -86,10 +85,10 @@ pub fn run(args: &EvalArgs) -> Result {
             "{} draws images of {:?}, which {} does not take",
             found.origin,
             model.image_size(),
-            judge.origin
+            judge
         ));
     }
-    check_data(&data, &classifier, &judge.origin)?;
+    check_data(&data, &classifier, &judge)?;
     let out = folder(args)?;
 
     let defaults = model.config().sampling;

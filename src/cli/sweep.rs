@@ -7,7 +7,7 @@ use super::{Common, Failure, Result, fail, model, note, print};
 use clap::Args;
 use imagen::cascade::Cascade;
 use imagen::data::{Captions, Dataset, DatasetName};
-use imagen::eval::{Classifier, Judge, Sweep, SweepSettings, sweep};
+use imagen::eval::{Judge, Sweep, SweepSettings, sweep};
 use imagen::files;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -83,15 +83,14 @@ pub fn run(args: &SweepArgs) -> Result {
     }
     let name = DatasetName::Mnist;
     let data = Dataset::load(name, &args.data.clone().unwrap_or_else(|| name.default_folder()))?;
-    let found = model::find(&args.classifier)?;
-    let classifier = Classifier::from_weights(&found.weights).map_err(|e| Failure(format!("{}: {e}", found.origin)))?;
+    let model::Judge { classifier, origin, .. } = model::Judge::find(&args.classifier)?;
     let classifier = classifier.on(device);
-    check_data(&data, &classifier, &found.origin)?;
+    check_data(&data, &classifier, &origin)?;
     let size = [data.train.channels, data.train.height, data.train.width];
     let drawn = cascade.stages().last().map_or(size, |stage| stage.image_size());
     let pad = config.and_then(|config| config.pad);
     if drawn != pad.map_or(size, |side| [size[0], side, side]) {
-        return fail(format!("the model draws images of {drawn:?}, which {} does not take", found.origin));
+        return fail(format!("the model draws images of {drawn:?}, which {origin} does not take"));
     }
     if let Some(out) = &args.out {
         files::create_folder(out)?;

@@ -1,13 +1,14 @@
 //! The same images under many settings: what guidance, thresholding and conditioning augmentation do.
 
 use super::{Judge, Share};
+use crate::array::Array;
 use crate::autograd::Tensor;
 use crate::cascade::{Cascade, ModelError, Request};
 use crate::data::{Images, Split};
 use crate::diffusion::Threshold;
 use crate::picture::{Chart, Curve, charts};
 use serde::{Deserialize, Serialize};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// What is tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,7 +154,7 @@ pub fn sweep(
     let low = real.map(|images| Lows::of(cascade, images, settings.samples)).transpose()?;
     let mut points = Vec::new();
     for (done, (threshold, aug, guidance)) in settings.grid().into_iter().enumerate() {
-        let mut draw = |prompts: Vec<String>, numbers: std::ops::Range<usize>| {
+        let mut draw = |prompts: Vec<String>, numbers: Range<usize>| {
             let set = |(i, (request, own)): (usize, (Request, &Request))| {
                 let mut sampling = own.sampling;
                 sampling.threshold = threshold.filter(|_| varied(i)).unwrap_or(sampling.threshold);
@@ -228,7 +229,7 @@ impl Lows {
             })
             .collect();
         let shape = [samples, size[0], size[1], size[2]];
-        let whole = Tensor::constant(crate::array::Array::from_vec(shape, images.batch_f32(&chosen)));
+        let whole = Tensor::constant(Array::from_vec(shape, images.batch_f32(&chosen)));
         Ok(Lows { images: whole.avg_pool2d(size[1] / wanted[1]), chosen })
     }
 }

@@ -158,7 +158,7 @@ struct Sketch {
     net: UNet,
     parameters: Parameters,
     optimizer: Box<dyn Optimizer>,
-    average: Option<Ema>,
+    average: Ema,
     batch: Batch,
 }
 
@@ -188,7 +188,7 @@ impl Sketch {
         Ok(Sketch {
             net,
             optimizer: optimizer.build().map_err(|e| setup(&e))?,
-            average: Some(Ema::new(&parameters, 0.9999, true).map_err(|e| setup(&e))?),
+            average: Ema::new(&parameters, 0.9999, true).map_err(|e| setup(&e))?,
             parameters,
             batch: Batch { images: fill(&shape, 0.0).into(), condition },
         })
@@ -212,10 +212,7 @@ impl Training for Sketch {
 
     fn step(&mut self) -> Result<(), TrainError> {
         let gradients = self.loss()?.backward();
-        match &mut self.average {
-            Some(average) => self.optimizer.step_averaged(&self.parameters, &gradients, 1e-4, average),
-            None => self.optimizer.step(&self.parameters, &gradients, 1e-4),
-        }
+        self.optimizer.step_averaged(&self.parameters, &gradients, 1e-4, &mut self.average);
         Ok(())
     }
 
@@ -224,6 +221,6 @@ impl Training for Sketch {
     }
 
     fn average(&self) -> Option<&Ema> {
-        self.average.as_ref()
+        Some(&self.average)
     }
 }

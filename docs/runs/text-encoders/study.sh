@@ -1,6 +1,6 @@
 #!/bin/sh
 # Does a text encoder matter? Digits drawn from the words of four encoders: random vectors, and T5 of three sizes.
-# Some minutes on a large GPU, about three hours on two cores. From the root of the repository, with `imagen` on the path (or
+# A quarter of an hour on a large GPU; about three hours on two cores, as reckoned from one model. From the root of the repository, with `imagen` on the path (or
 # IMAGEN=target/release/imagen):
 #
 #     sh docs/runs/text-encoders/study.sh
