@@ -1,5 +1,7 @@
 //! `imagen sample --cascade` and `imagen upscale`: models one after the other.
 
+use super::output::{NewPicture, Target, file_names, preview, progress_bar, texts};
+use super::request::{self, Drawing, MOST_IMAGES};
 use super::sample::{self, SampleArgs};
 use super::{Common, Failure, Result, fail, model, note, print};
 use clap::Args;
@@ -12,7 +14,6 @@ use imagen::eval::Lows;
 use imagen::files;
 use imagen::picture::{self, Layout, Picture, Text, grid};
 use imagen::train::DataConfig;
-use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,27 +39,16 @@ pub struct UpscaleArgs {
     /// says]
     #[arg(long)]
     aug: Option<f64>,
-    /// How strongly the words guide [default: as the model says]
-    #[arg(long, value_name = "W", allow_negative_numbers = true)]
-    guidance: Option<f64>,
-    /// Steps of the sampler [default: as the model says]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    steps: Option<u32>,
+    #[command(flatten)]
+    drawing: Drawing,
     /// Images to draw, each with noise of its own
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
     count: u32,
-    /// Chooses the noise
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
     /// Show what the image was made into on the way
     #[arg(long)]
     stages: bool,
-    /// The PNG file to write
-    #[arg(long, value_name = "PNG")]
-    out: PathBuf,
-    /// Replace a file that exists
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    picture: NewPicture,
     #[command(flatten)]
     common: Common,
 }
@@ -127,7 +117,8 @@ impl Named {
         let steps = |(request, stage): (&Request, &TextToImage)| {
             request.sampling.steps * (request.prompts.len() * request.count).div_ceil(stage.batch())
         };
-        let bar: ProgressBar = sample::progress_bar(quiet, requests.iter().zip(self.cascade.stages()).map(steps).sum());
+        let all = requests.iter().zip(self.cascade.stages()).map(steps).sum();
+        let bar = progress_bar(quiet, all, "steps");
         let drawn = self.cascade.sample(requests, low, &mut |_, _| {
             bar.inc(1);
             ControlFlow::Continue(())
@@ -139,14 +130,12 @@ impl Named {
     /// What a picture remembers of how it was drawn.
     fn texts(&self, requests: &[Request]) -> Result<Text> {
         let models: Vec<String> = self.entries.iter().map(|entry| entry.model.display().to_string()).collect();
-        Ok(Text::from([
-            ("prompt".to_string(), requests[0].prompts.join("; ")),
-            ("seed".to_string(), requests[0].seed.to_string()),
-            ("models".to_string(), models.join("; ")),
-            ("models sha256".to_string(), self.digests.join("; ")),
-            ("requests".to_string(), serde_json::to_string(requests)?),
-            ("Software".to_string(), format!("imagen {}", env!("CARGO_PKG_VERSION"))),
-        ]))
+        let others = [
+            ("models", models.join("; ")),
+            ("models sha256", self.digests.join("; ")),
+            ("requests", serde_json::to_string(requests)?),
+        ];
+        Ok(texts(&requests[0], others))
     }
 }
 
@@ -196,29 +185,17 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
         // With the same noise for all, a fault that one noise makes would be in all of them.
         requests.iter_mut().for_each(|request| request.one_noise_each = true);
     }
-    let apart = requests[0].seed;
-    for request in &mut requests {
-        // The seeds of the stages stay as far apart as they are.
-        let own = request.seed.wrapping_sub(apart);
-        sample::apply(args, request)?;
-        request.seed = request.seed.wrapping_add(if args.seed.is_some() { own } else { 0 });
-    }
+    set(&mut requests, &args.drawing, |request| args.apply(request))?;
     let Some(last) = requests.last() else { return fail("the cascade has no stage") };
-    let pairs = || requests.iter().zip(named.cascade.stages());
-    for (request, stage) in pairs() {
-        sample::check(request, stage)?;
-    }
+    let pairs = || pairs(&requests, &named);
+    pairs().try_for_each(|(request, stage)| request::check(request, stage))?;
     // It is enough that one stage heeds it.
     let heeded = |(request, stage): (&Request, &TextToImage)| request.guidance > 1.0 && stage.encoder().is_some();
     if let (false, Some((request, stage))) = (pairs().any(heeded), pairs().next()) {
-        sample::note_on_negative(request, stage);
+        request::note_on_negative(request, stage);
     }
-    if args.stages
-        && args.out.as_ref().is_some_and(|out| !out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")))
-    {
-        return fail("the stages side by side are one picture: let --out end in .png");
-    }
-    let target = sample::target(args, last)?;
+    let one = args.stages.then_some("the stages side by side are");
+    let target = Target::of(args.out.as_deref(), args.force, one, last)?;
     let drawn = named.draw(&requests, real.as_ref().map(|real| &real.low), args.common.quiet)?;
     let texts = |requests: &[Request]| {
         let mut text = named.texts(requests)?;
@@ -237,13 +214,13 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
         None => sample::sheet(pictures, last),
     };
     let written = match target {
-        sample::Target::File(path) => {
+        Target::File(path) => {
             picture::write(&path, &sheet, &texts(&requests)?)?;
-            sample::preview(&sheet, args);
+            preview(&sheet, &args.common);
             vec![path]
         }
-        sample::Target::Folder(folder) => {
-            let paths = sample::file_names(&folder, last);
+        Target::Folder(folder) => {
+            let paths = file_names(&folder, last);
             for (i, (path, picture)) in paths.iter().zip(pictures).enumerate() {
                 let own: Vec<Request> = requests.iter().map(|request| sample::single(request, i)).collect();
                 picture::write(path, picture, &texts(&own)?)?;
@@ -257,6 +234,24 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
         written.iter().for_each(|path| print(path.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every request with the stage that it is for.
+fn pairs<'a>(requests: &'a [Request], named: &'a Named) -> impl Iterator<Item = (&'a Request, &'a TextToImage)> {
+    requests.iter().zip(named.cascade.stages())
+}
+
+/// The flags, on top of the requests of all stages. Their seeds stay as far apart as they are.
+fn set(requests: &mut [Request], drawing: &Drawing, flags: impl Fn(&mut Request) -> Result<()>) -> Result<()> {
+    let first = requests.first().map_or(0, |request| request.seed);
+    for request in requests {
+        let apart = request.seed.wrapping_sub(first);
+        flags(request)?;
+        if drawing.seed.is_some() {
+            request.seed = request.seed.wrapping_add(apart);
+        }
+    }
+    Ok(())
 }
 
 /// The settings in a picture that a cascade drew.
@@ -290,21 +285,10 @@ fn side_by_side(drawn: &[Vec<Picture>], from: Option<&Picture>) -> Picture {
     grid(&cells, Layout::new(drawn.len() + usize::from(from.is_some())))
 }
 
-/// An error unless a picture can be written there.
-pub(super) fn check_new_picture(out: &Path, force: bool) -> Result<()> {
-    if !out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
-        return fail(format!("cannot write {}: pictures are PNG files; let --out end in .png", out.display()));
-    }
-    if out.exists() && !force {
-        return fail(format!("{} exists; choose another name, or add --force to replace it", out.display()));
-    }
-    Ok(files::check_file(out)?)
-}
-
 /// `imagen upscale`
 pub fn upscale(args: &UpscaleArgs) -> Result {
     let device = args.common.prepare()?;
-    check_new_picture(&args.out, args.force)?;
+    args.picture.check()?;
     let named = match (&args.cascade, &args.model) {
         (Some(file), _) => Named::read(file, true, device)?,
         (None, Some(name)) => {
@@ -319,15 +303,22 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
     let small = resized(&picture::read(&args.image)?.0, [channels, height / factor, width / factor]);
 
     let prompts = [args.prompt.clone().unwrap_or_default()];
-    let mut requests = named.requests(&prompts, args.count as usize, args.seed);
-    for request in &mut requests {
+    let mut requests = named.requests(&prompts, args.count as usize, 0);
+    set(&mut requests, &args.drawing, |request| {
+        args.drawing.apply(request)?;
         request.aug = args.aug.or(request.aug);
-        // Without words there is nothing to be guided by.
-        request.guidance = if args.prompt.is_some() { args.guidance.unwrap_or(request.guidance) } else { 0.0 };
-        request.sampling.steps = args.steps.map_or(request.sampling.steps, |steps| steps as usize);
-    }
-    if requests.iter().any(|request| !request.guidance.is_finite()) {
-        return fail("--guidance must be a number");
+        if args.prompt.is_none() {
+            // Without words there is nothing to be guided by.
+            request.guidance = 0.0;
+        }
+        Ok(())
+    })?;
+    match args.prompt {
+        None if requests.iter().any(|request| request.negative.is_some()) => {
+            return fail("--negative needs a --prompt: guidance leads from the one to the other");
+        }
+        None => {}
+        Some(_) => pairs(&requests, &named).try_for_each(|(request, stage)| request::check(request, stage))?,
     }
     if args.prompt.is_some() && first.encoder().is_none() {
         note("note: this model takes no text; the words have no effect");
@@ -341,10 +332,12 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
         (false, _) => grid(last, Layout::new((last.len() as f64).sqrt().ceil() as usize)),
         (true, _) => side_by_side(&drawn, Some(&from)),
     };
-    picture::write(&args.out, &sheet, &named.texts(&requests)?)?;
+    picture::write(&args.picture.out, &sheet, &named.texts(&requests)?)?;
     match args.common.json {
-        true => print(serde_json::json!({ "files": [&args.out], "requests": requests, "device": device.to_string() })),
-        false => print(args.out.display()),
+        true => print(
+            serde_json::json!({ "files": [&args.picture.out], "requests": requests, "device": device.to_string() }),
+        ),
+        false => print(args.picture.out.display()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,13 @@
 //! `imagen edit`
 
-use super::cascade::{check_new_picture, resized};
-use super::sample::progress_bar;
+use super::cascade::resized;
+use super::output::{NewPicture, progress_bar, texts};
+use super::request::{Drawing, MOST_IMAGES, check, note_on_negative};
 use super::{Common, Result, fail, model, note, print};
 use clap::Args;
 use imagen::autograd::Tensor;
 use imagen::cascade::{Edit, Request};
-use imagen::picture::{self, Layout, Picture, Text, grid};
+use imagen::picture::{self, Layout, Picture, grid};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 /// Change an image.
 ///
 /// With --mask what is white in it is drawn anew, and the rest stays as it is. Otherwise the whole image is noised and drawn anew
-/// from there: --strength says how far.
+/// from there: --strength says how far. The picture shows the image, with --mask also what is drawn anew, in orange, and the results.
 #[derive(Args)]
 pub struct EditArgs {
     /// The image: a PNG file of one image. It is stretched to the size of the model's images
@@ -30,27 +31,16 @@ pub struct EditArgs {
     /// How often each step is taken when a part is drawn anew: more, and it fits the rest better
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100), requires = "mask")]
     rounds: u16,
-    /// How strongly the words guide [default: as the model says]
-    #[arg(long, value_name = "W", allow_negative_numbers = true)]
-    guidance: Option<f64>,
-    /// Steps of the sampler [default: as the model says]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    steps: Option<u32>,
+    #[command(flatten)]
+    drawing: Drawing,
     /// Images to draw, each with noise of its own
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
     count: u32,
-    /// Chooses the noise
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
     /// A bundled model, a .safetensors file or the folder of a run
     #[arg(long, default_value = "mnist")]
     model: String,
-    /// The PNG file to write: the image, what is drawn anew in orange, and the results
-    #[arg(long, value_name = "PNG")]
-    out: PathBuf,
-    /// Replace a file that exists
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    picture: NewPicture,
     #[command(flatten)]
     common: Common,
 }
@@ -64,7 +54,7 @@ fn parse_strength(text: &str) -> std::result::Result<f64, String> {
 
 pub fn run(args: &EditArgs) -> Result {
     let device = args.common.prepare()?;
-    check_new_picture(&args.out, args.force)?;
+    args.picture.check()?;
     let found = model::find(&args.model)?;
     let model = found.text_to_image()?.on(device);
     let [channels, height, width] = model.image_size();
@@ -80,22 +70,16 @@ pub fn run(args: &EditArgs) -> Result {
             Edit::Inpaint { mask: white.constant_like([1, 1, height, width], &stays), rounds: args.rounds.into() }
         }
     };
-    let defaults = model.request(vec![args.prompt.clone()]);
-    let mut request = Request {
-        count: args.count as usize,
-        guidance: args.guidance.unwrap_or(defaults.guidance),
-        seed: args.seed,
-        ..defaults
-    };
-    if !request.guidance.is_finite() {
-        return fail(format!("--guidance must be a number, not {}", request.guidance));
-    }
-    request.sampling.steps = args.steps.map_or(request.sampling.steps, |steps| steps as usize);
+    let mut request = Request { count: args.count as usize, ..model.request(vec![args.prompt.clone()]) };
+    args.drawing.apply(&mut request)?;
+    check(&request, &model)?;
+    note_on_negative(&request, &model);
     if model.encoder().is_none() {
         note("note: this model takes no text; the words have no effect");
     }
     let rounds = if let Edit::Inpaint { rounds, .. } = edit { rounds } else { 1 };
-    let bar = progress_bar(args.common.quiet, request.sampling.steps * rounds * request.count.div_ceil(model.batch()));
+    let steps = request.sampling.steps * rounds * request.count.div_ceil(model.batch());
+    let bar = progress_bar(args.common.quiet, steps, "steps");
     let copies = image.broadcast_to([request.count, channels, height, width]);
     let drawn = model.edit(&request, &copies, &edit, &mut |_| {
         bar.inc(1);
@@ -111,17 +95,13 @@ pub fn run(args: &EditArgs) -> Result {
     // A picture in colour beside grey ones: all in colour.
     let cells: Vec<Picture> = cells.iter().map(in_colour).collect();
     let sheet = grid(&cells, Layout::new(cells.len().min(10)));
-    let text = Text::from([
-        ("prompt".to_string(), args.prompt.clone()),
-        ("seed".to_string(), args.seed.to_string()),
-        ("model".to_string(), found.origin.clone()),
-        ("model sha256".to_string(), found.digest.clone()),
-        ("Software".to_string(), format!("imagen {}", env!("CARGO_PKG_VERSION"))),
-    ]);
-    picture::write(&args.out, &sheet, &text)?;
+    let text = texts(&request, [("model", found.origin.clone()), ("model sha256", found.digest.clone())]);
+    picture::write(&args.picture.out, &sheet, &text)?;
     match args.common.json {
-        true => print(serde_json::json!({ "files": [&args.out], "request": request, "device": device.to_string() })),
-        false => print(args.out.display()),
+        true => {
+            print(serde_json::json!({ "files": [&args.picture.out], "request": request, "device": device.to_string() }))
+        }
+        false => print(args.picture.out.display()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `imagen eval`
 
+use super::output::{self, progress_bar};
 use super::{Common, Failure, Result, fail, model, note, print};
 use clap::{Args, ValueEnum};
 use imagen::array::DType;
@@ -10,9 +11,7 @@ use imagen::eval::{Agreement, Classifier, Evaluation, Judge, Report, evaluate};
 use imagen::files;
 use imagen::picture::{Chart, Curve, charts, heatmap};
 use imagen::train::DataConfig;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +47,9 @@ pub struct EvalArgs {
     /// Folder for eval.json and the confusion matrices, or for bound.json and its picture [default: the run's folder, if it is one]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Replace the results in that folder. In a run's folder its own are always replaced
+    #[arg(long, requires = "out")]
+    force: bool,
     /// The classifier that judges
     #[arg(long, default_value = "mnist-classifier")]
     classifier: String,
@@ -89,7 +91,7 @@ pub fn run(args: &EvalArgs) -> Result {
         ));
     }
     check_data(&data, &classifier, &judge)?;
-    let out = folder(args)?;
+    let out = folder(args, &["eval.json"])?;
 
     let defaults = model.config().sampling;
     let guidance = args.guidance.unwrap_or(defaults.guidance);
@@ -100,7 +102,7 @@ pub fn run(args: &EvalArgs) -> Result {
     sampling.steps = args.steps.map_or(sampling.steps, |s| s as usize);
     let samples = args.samples as usize;
     let settings = Evaluation { samples, guidance, sampling, seed: args.seed };
-    let bar = bar(args.common.quiet, Evaluation::SPLITS.len() * samples, "images");
+    let bar = progress_bar(args.common.quiet, Evaluation::SPLITS.len() * samples, "images");
     let captions = Captions::of(name);
     let report = evaluate(&model, &Judge::new(&classifier, &data, &captions), settings, &mut |done, _| {
         bar.set_position(done as u64);
@@ -126,12 +128,11 @@ pub fn run(args: &EvalArgs) -> Result {
 }
 
 /// Where the results are kept, if anywhere: made, and tried, before anything is computed.
-fn folder(args: &EvalArgs) -> Result<Option<PathBuf>> {
+fn folder(args: &EvalArgs, names: &[&str]) -> Result<Option<PathBuf>> {
     let in_run = Path::new(&args.model).is_dir() && !bundled::ALL.iter().any(|b| b.name == args.model);
     let out = args.out.clone().or_else(|| in_run.then(|| PathBuf::from(&args.model)));
     if let Some(out) = &out {
-        files::create_folder(out)?;
-        files::check_writable(out)?;
+        output::results(out, names, args.force || args.out.is_none())?;
     }
     Ok(out)
 }
@@ -178,9 +179,9 @@ fn bits_per_dim(args: &EvalArgs, model: &TextToImage, config: Option<DataConfig>
             return fail("this model has not learned its variance: take --variance small or large");
         }
     };
-    let out = folder(args)?;
+    let out = folder(args, &["bound.json", "bound.svg"])?;
     let (captions, schedule) = (Captions::of(name), model.config().diffusion.chain());
-    let bar = bar(args.common.quiet, count.div_ceil(model.batch()) * schedule.steps(), "steps");
+    let bar = progress_bar(args.common.quiet, count.div_ceil(model.batch()) * schedule.steps(), "steps");
     let mut bounds = Vec::new();
     for chosen in (0..count).collect::<Vec<_>>().chunks(model.batch()) {
         let words: Vec<String> =
@@ -286,13 +287,4 @@ fn confusion(split: &str, agreement: &Agreement) -> String {
     let values: Vec<f64> = agreement.confusion().iter().flatten().map(|&n| f64::from(n)).collect();
     let title = format!("What was asked for ({split} captions), and what was recognised");
     heatmap(&title, ("asked for", "recognised"), agreement.classes(), agreement.classes(), &values)
-}
-
-pub(super) fn bar(quiet: bool, length: usize, unit: &str) -> ProgressBar {
-    if quiet || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template(&format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{eta}} left"));
-    let style = style.expect("the template is right");
-    ProgressBar::new(length as u64).with_style(style)
 }

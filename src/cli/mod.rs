@@ -12,6 +12,8 @@ mod info;
 #[cfg(test)]
 mod listed;
 mod model;
+mod output;
+mod request;
 mod sample;
 mod sweep;
 mod text;

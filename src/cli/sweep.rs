@@ -1,8 +1,9 @@
 //! `imagen sweep`
 
 use super::cascade::Named;
-use super::eval::{bar, check_data};
-use super::sample::ThresholdName;
+use super::eval::check_data;
+use super::output::{self, progress_bar};
+use super::request::ThresholdName;
 use super::{Common, Failure, Result, fail, model, note, print};
 use clap::Args;
 use imagen::cascade::Cascade;
@@ -49,6 +50,9 @@ pub struct SweepArgs {
     /// Folder for sweep.json and sweep.svg
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Replace the results in that folder
+    #[arg(long, requires = "out")]
+    force: bool,
     /// The classifier that judges
     #[arg(long, default_value = "mnist-classifier")]
     classifier: String,
@@ -93,13 +97,12 @@ pub fn run(args: &SweepArgs) -> Result {
         return fail(format!("the model draws images of {drawn:?}, which {origin} does not take"));
     }
     if let Some(out) = &args.out {
-        files::create_folder(out)?;
-        files::check_writable(out)?;
+        output::results(out, &["sweep.json", "sweep.svg"], args.force)?;
     }
     let real = args.from_real.then(|| data.test.clone().resized(pad, None)).transpose().map_err(Failure)?;
     let captions = Captions::of(name);
     let judge = Judge::new(&classifier, &data, &captions);
-    let bar = bar(args.common.quiet, settings.images(), "images");
+    let bar = progress_bar(args.common.quiet, settings.images(), "images");
     let found = sweep(&cascade, &requests, &judge, real.as_ref(), &settings, &mut |done| {
         bar.set_position(done as u64);
         ControlFlow::Continue(())

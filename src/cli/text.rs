@@ -1,6 +1,7 @@
 //! `imagen text`
 
 use super::bench::peak_mb;
+use super::output::check_new;
 use super::{Common, Failure, Result, fail, note, print};
 use clap::Args;
 use imagen::array::Device;
@@ -134,11 +135,8 @@ fn check_target(path: &Path, ending: &str, force: bool) -> Result<()> {
     if path.extension().is_none_or(|found| found != ending) {
         return fail(format!("{} must end in .{ending}", path.display()));
     }
-    if path.exists() && !force {
-        return fail(format!("{} exists; choose another name, or replace it with --force", path.display()));
-    }
-    files::check_file(path)?;
-    Ok(())
+    check_new(path, force)?;
+    Ok(files::check_file(path)?)
 }
 
 const STREAMED: &str = "--attention needs a model that fits into memory; this one is read from the disk layer by layer";

@@ -39,7 +39,7 @@ impl<'a> Levels<'a> {
 
     // ANCHOR: way_down
     /// A level of the way down: in the Efficient U-Net a DBlock,
-    /// \[halve\] -> combine embeddings -> N residual blocks -> \[attention\]; in DDPM the halving comes last. (F3)
+    /// (halve) -> combine embeddings -> N residual blocks -> (attention); in DDPM the halving comes last. (F3)
     fn dblock(&mut self, level: usize) {
         let (config, name) = (self.config, format!("down.{level}"));
         let width = config.width(level);
@@ -85,7 +85,7 @@ impl<'a> Levels<'a> {
 
     // ANCHOR: way_up
     /// A level of the way up: in the Efficient U-Net a UBlock, input and skip connection -> combine embeddings -> N residual
-    /// blocks -> \[attention\] -> \[double\]. In DDPM every block takes a skip connection. (F3)
+    /// blocks -> (attention) -> (double). In DDPM every block takes a skip connection. (F3)
     fn ublock(&mut self, level: usize) {
         let (config, name) = (self.config, format!("up.{level}"));
         let width = config.width(level);

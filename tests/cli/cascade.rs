@@ -135,6 +135,17 @@ fn an_image_is_made_larger_with_and_without_words() {
     let noisy = larger("small.png", "d.png", &[&["--cascade", "cascade.toml"][..], &settings[..4]].concat());
     assert_ne!(noisy, by_model, "the file says aug = 0.3");
     assert_ne!(larger("small.png", "e.png", &["--model", "larger", "--seed", "2"]), by_model, "no words");
+    // As the images of a cascade are drawn, so is this one: by any sampler, away from words.
+    let seed = ["--model", "larger", "--prompt", "seven", "--seed", "2"];
+    for (i, other) in [["--sampler", "ancestral"], ["--steps", "3"], ["--negative", "two"]].iter().enumerate() {
+        let out = format!("other{i}.png");
+        assert_ne!(larger("small.png", &out, &[&seed[..], &other[..]].concat()), by_model, "{other:?}");
+    }
+    let wordless = ["upscale", "small.png", "--model", "larger", "--out", "x.png", "--negative", "two"];
+    lab.bad(1, "--negative needs a --prompt", &wordless);
+    let infinite =
+        ["upscale", "small.png", "--model", "larger", "--out", "x.png", "--prompt", "a", "--guidance", "inf"];
+    lab.bad(1, "--guidance must be a number, not inf", &infinite);
     // In front what it was made from.
     let stages = larger("small.png", "f.png", &["--model", "larger", "--stages", "--count", "2"]);
     assert_eq!(stages.width, 2 * (4 * SIDE + 4) + 4);
@@ -226,6 +237,14 @@ fn an_image_is_changed_as_a_whole_or_where_the_mask_is_white() {
             &[&["edit", &image, "two", "--model", "tiny.safetensors", "--out", "x.png"][..], more].concat(),
         );
     };
+    for (i, other) in [["--sampler", "ancestral"], ["--steps", "3"], ["--negative", "one"]].iter().enumerate() {
+        let out = format!("other{i}.png");
+        assert_ne!(edit(&out, &[&["--count", "2"], &other[..]].concat()), whole, "{other:?}");
+    }
+    let none = ["--count", "2", "--threshold", "none", "--json"];
+    let ran =
+        lab.good(&[&["edit", &image, "two", "--model", "tiny.safetensors", "--out", "none.png"], &none[..]].concat());
+    assert_eq!(ran.json()["request"]["sampling"]["threshold"]["kind"], "none");
     let strength = ["edit", &image, "two", "--model", "tiny.safetensors", "--out", "x.png", "--strength", "0"];
     lab.bad(2, "it must be a number above 0, at most 1", &strength);
     edit("faint.png", &["--strength", "0.0000001"]);
@@ -256,6 +275,10 @@ fn a_sweep_measures_every_setting_of_one_stage_or_of_all() {
     let kept: serde_json::Value = serde_json::from_slice(&fs::read(lab.path("w/sweep.json")).unwrap()).unwrap();
     assert_eq!(kept, many);
     assert!(fs::read_to_string(lab.path("w/sweep.svg")).unwrap().contains("dynamic, aug 1"));
+    let again = ["sweep", "--cascade", "cascade.toml", "--classifier", "judge", "--data", "data", "--out", "w"];
+    lab.bad(1, "sweep.json exists; choose another name, or add --force", &again);
+    sweep(&[&both[..], &["--out", "w", "--force"]].concat());
+    assert_ne!(fs::read(lab.path("w/sweep.json")).unwrap(), serde_json::to_vec_pretty(&many).unwrap());
     // A stage alone, and nothing varied: one point, which is the cascade as its file says.
     let plain = sweep(&both);
     assert_eq!(plain["points"].as_array().unwrap().len(), 1);

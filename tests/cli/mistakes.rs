@@ -364,7 +364,7 @@ fn mistakes_with_texts_are_explained() {
             &["text", "seven", "--attention", "a.svg", "--similarity", "a.svg", "--out", "a.safetensors"],
         ),
         (
-            "there.svg exists; choose another name, or replace it with --force",
+            "there.svg exists; choose another name, or add --force to replace it",
             &["text", "a", "--similarity", "there.svg"],
         ),
         ("there is no folder", &["text", "seven", "--out", "nowhere/a.safetensors"]),

@@ -235,6 +235,8 @@ fn an_evaluation_is_printed_and_kept() {
     let again = [&eval[..], &["--guidance", "1.5", "--threads", "1", "--json", "--out", "else"]].concat();
     assert_eq!(lab.good(&again).json(), kept);
     assert_eq!(fs::read(lab.path("else/eval.json")).unwrap(), fs::read(lab.path("run/eval.json")).unwrap());
+    lab.bad(1, "eval.json exists; choose another name, or add --force to replace it", &again);
+    lab.good(&[&again[..], &["--force"]].concat());
     lab.good(&[&["eval", "tiny.safetensors"], &eval[2..]].concat());
     assert!(!lab.path("eval.json").exists());
 }

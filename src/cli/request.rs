@@ -1,0 +1,127 @@
+//! What is to be drawn, and how: flags that every command that draws has, and what cannot be meant.
+
+use super::{Result, fail, note};
+use clap::{Args, ValueEnum};
+use imagen::cascade::{Request, TextToImage};
+use imagen::diffusion::{SamplerKind, Threshold};
+
+/// How to draw.
+#[derive(Args)]
+pub struct Drawing {
+    /// Steps of the sampler [default: as the model says]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_STEPS))]
+    steps: Option<u32>,
+    /// The rule for a step [default: as the model says]
+    #[arg(long, value_enum)]
+    sampler: Option<SamplerName>,
+    /// How strongly the words guide: 0 ignores them, 1 is plain, more exaggerates [default: as the model says]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    guidance: Option<f64>,
+    /// What not to draw: guidance leads away from these words
+    #[arg(long, value_name = "PROMPT")]
+    negative: Option<String>,
+    /// What is done to the model's guess of the image, whose pixels should be in [-1, 1] [default: as the model says]
+    #[arg(long, value_enum)]
+    threshold: Option<ThresholdName>,
+    /// Chooses the noise that the images grow from [default: 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+impl Drawing {
+    /// The flags, on top of a request.
+    pub fn apply(&self, request: &mut Request) -> Result<()> {
+        let sampling = &mut request.sampling;
+        sampling.steps = self.steps.map_or(sampling.steps, |steps| steps as usize);
+        sampling.sampler = self.sampler.map_or(sampling.sampler, SamplerName::kind);
+        sampling.threshold = self.threshold.map_or(sampling.threshold, ThresholdName::threshold);
+        request.guidance = self.guidance.unwrap_or(request.guidance);
+        request.seed = self.seed.unwrap_or(request.seed);
+        if self.negative.is_some() {
+            request.negative.clone_from(&self.negative);
+        }
+        match request.guidance.is_finite() {
+            true => Ok(()),
+            false => fail(format!("--guidance must be a number, not {}", request.guidance)),
+        }
+    }
+}
+
+/// The samplers, with their usual numbers.
+#[derive(Clone, Copy, ValueEnum)]
+enum SamplerName {
+    /// Random: draws from the model's reverse process
+    Ancestral,
+    /// The same, with the variance that the model has learned
+    AncestralLearned,
+    /// Deterministic: first order
+    Ddim,
+    /// Deterministic: second order, for few steps
+    DpmSolver,
+}
+
+impl SamplerName {
+    fn kind(self) -> SamplerKind {
+        match self {
+            SamplerName::Ancestral => SamplerKind::Ancestral { gamma: 0.0 },
+            SamplerName::AncestralLearned => SamplerKind::AncestralLearned {},
+            SamplerName::Ddim => SamplerKind::Ddim { eta: 0.0 },
+            SamplerName::DpmSolver => SamplerKind::DpmSolver {},
+        }
+    }
+}
+
+/// Thresholding, with its usual numbers.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ThresholdName {
+    /// Nothing is done
+    None,
+    /// Pixels are clipped
+    Static,
+    /// Where many pixels are beyond, all are divided (99.5th percentile)
+    Dynamic,
+}
+
+impl ThresholdName {
+    pub fn threshold(self) -> Threshold {
+        match self {
+            ThresholdName::None => Threshold::None,
+            ThresholdName::Static => Threshold::Static,
+            ThresholdName::Dynamic => Threshold::dynamic(99.5),
+        }
+    }
+}
+
+/// Images a prompt.
+pub(super) const MOST_IMAGES: i64 = 4096;
+/// Steps of the sampler.
+const MOST_STEPS: i64 = 100_000;
+/// An error if the request cannot be meant, and notes on what will have no effect.
+pub fn check(request: &Request, model: &TextToImage) -> Result<()> {
+    // The flags are within these bounds; the settings in a picture may be anything.
+    let within = |n: usize, most: i64| (1..=most as usize).contains(&n);
+    let whole = !request.prompts.is_empty() && request.first.checked_add(MOST_IMAGES as u64).is_some();
+    if !whole || !within(request.count, MOST_IMAGES) || !within(request.sampling.steps, MOST_STEPS) {
+        return fail("the settings in that picture are not those of this program; draw it anew");
+    }
+    // Before anything is drawn: a prompt without words, or with too many.
+    let prompts: Vec<&str> = request.prompts.iter().chain(&request.negative).map(String::as_str).collect();
+    let read = model.encoder().map_or_else(|| Ok(Vec::new()), |encoder| encoder.encode_all(&prompts))?;
+    for (prompt, embedding) in prompts.iter().zip(read).filter(|(_, embedding)| embedding.left_out > 0) {
+        let (read, left_out) = (embedding.n, embedding.left_out);
+        note(format!("note: only the first {read} tokens of {prompt:?} are read; {left_out} are left out"));
+    }
+    Ok(())
+}
+
+/// Says if the negative prompt does not do what it is for.
+pub fn note_on_negative(request: &Request, model: &TextToImage) {
+    let why = match request.guidance {
+        _ if request.negative.is_none() => return,
+        _ if model.encoder().is_none() => "has no effect: this model takes no text",
+        1.0 => "has no effect: the guidance is 1, which is none",
+        w if w < 1.0 => "is led towards, not away from: the guidance is below 1",
+        _ => return,
+    };
+    note(format!("note: the negative prompt {why}"));
+}
