@@ -1,6 +1,6 @@
 //! Multi-head attention of an image with itself, with a text, or with both.
 
-use super::{Conv2d, GroupNorm, Init, Linear};
+use super::{Conv2d, FeatureNorm, Init, Linear, NormKind};
 use crate::autograd::{Tensor, concat};
 
 /// Multi-head attention of the pixels of [B, C, H, W], residual: x + out(attention(norm(x))).
@@ -9,7 +9,7 @@ use crate::autograd::{Tensor, concat};
 /// pixels, so that one softmax chooses among both. In cross-attention they look at the tokens alone. (F4; Imagen, appendix B.1)
 #[derive(Clone, Debug)]
 pub struct Attention {
-    norm: GroupNorm,
+    norm: FeatureNorm,
     /// Queries, keys and values of the pixels; in cross-attention their queries alone.
     qkv: Conv2d,
     crosses: bool,
@@ -22,10 +22,10 @@ impl Attention {
     /// Over `channels` channels in `heads` heads; `text_dim` features a text token if there is a text. The output
     /// starts at 0, so the layer starts as the identity. Panics unless `heads` divides `channels`.
     #[track_caller]
-    pub fn new(init: &Init, channels: usize, heads: usize, groups: usize, text_dim: Option<usize>) -> Attention {
+    pub fn new(init: &Init, channels: usize, heads: usize, norm: NormKind, text_dim: Option<usize>) -> Attention {
         check_heads(heads, channels);
         Attention {
-            norm: GroupNorm::new(&init.scope("norm"), groups, channels),
+            norm: FeatureNorm::new(&init.scope("norm"), norm, channels),
             qkv: Conv2d::pointwise(&init.scope("qkv"), channels, 3 * channels),
             crosses: false,
             text_kv: text_dim.map(|d| Linear::new(&init.scope("text_kv"), d, 2 * channels)),
@@ -36,10 +36,10 @@ impl Attention {
 
     /// Cross-attention, otherwise as [`Attention::new`].
     #[track_caller]
-    pub fn cross(init: &Init, channels: usize, heads: usize, groups: usize, text_dim: usize) -> Attention {
+    pub fn cross(init: &Init, channels: usize, heads: usize, norm: NormKind, text_dim: usize) -> Attention {
         check_heads(heads, channels);
         Attention {
-            norm: GroupNorm::new(&init.scope("norm"), groups, channels),
+            norm: FeatureNorm::new(&init.scope("norm"), norm, channels),
             qkv: Conv2d::pointwise(&init.scope("q"), channels, channels),
             crosses: true,
             text_kv: Some(Linear::new(&init.scope("text_kv"), text_dim, 2 * channels)),

@@ -138,6 +138,62 @@ impl GroupNorm {
     }
 }
 
+/// What is normalised together in features [B, C, H, W].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// All pixels of each of so many groups of channels: mean 0 and variance 1.
+    Group(usize),
+    /// The channels of each pixel: mean 0 and variance 1.
+    Layer,
+    /// The channels of each pixel: mean square 1. No mean is taken off, and there is no bias.
+    Rms,
+}
+
+/// A normalisation of features [B, C, H, W], with a weight a channel.
+#[derive(Clone, Debug)]
+pub enum FeatureNorm {
+    /// [`NormKind::Group`]
+    Group(GroupNorm),
+    /// [`NormKind::Layer`]
+    Layer(LayerNorm),
+    /// [`NormKind::Rms`]
+    Rms(RmsNorm),
+}
+
+impl FeatureNorm {
+    /// Of `channels` channels.
+    pub fn new(init: &Init, kind: NormKind, channels: usize) -> FeatureNorm {
+        match kind {
+            NormKind::Group(groups) => FeatureNorm::Group(GroupNorm::new(init, groups, channels)),
+            NormKind::Layer => FeatureNorm::Layer(LayerNorm::new(init, channels)),
+            NormKind::Rms => FeatureNorm::Rms(RmsNorm::new(init, channels)),
+        }
+    }
+
+    // ANCHOR: feature_norm
+    /// [B, C, H, W], shape kept. Panics if the channels do not fit.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let pixels = || x.permute(&[0, 2, 3, 1]);
+        let normalised = match self {
+            FeatureNorm::Group(norm) => return norm.forward(x),
+            FeatureNorm::Layer(norm) => norm.forward(&pixels()),
+            FeatureNorm::Rms(norm) => norm.forward(&pixels()),
+        };
+        normalised.permute(&[0, 3, 1, 2])
+    }
+    // ANCHOR_END: feature_norm
+
+    /// silu of [`FeatureNorm::forward`].
+    #[track_caller]
+    pub fn forward_silu(&self, x: &Tensor) -> Tensor {
+        match self {
+            FeatureNorm::Group(norm) => norm.forward_silu(x),
+            FeatureNorm::Layer(_) | FeatureNorm::Rms(_) => self.forward(x).silu(),
+        }
+    }
+}
+
 /// Layer normalisation over the last axis.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {

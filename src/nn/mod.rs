@@ -12,7 +12,7 @@ mod weights;
 
 pub use attention::Attention;
 pub use embedding::{TimeEmbedding, sinusoidal};
-pub use layers::{Conv2d, Embedding, GroupNorm, LayerNorm, Linear, RmsNorm};
+pub use layers::{Conv2d, Embedding, FeatureNorm, GroupNorm, LayerNorm, Linear, NormKind, RmsNorm};
 pub use mapped::MappedWeights;
 pub use parameters::{Fill, Init, Param, Parameters};
 pub use weights::{Weights, WeightsError};

@@ -2,7 +2,7 @@
 
 use super::{Per, SkipScale, UNetConfig};
 use crate::autograd::Tensor;
-use crate::nn::{Conv2d, GroupNorm, Init, Linear};
+use crate::nn::{Conv2d, FeatureNorm, Init, Linear};
 
 /// conv(silu(norm(conv(silu(norm(x))) with the embedding))) + x, or a 1x1 convolution of x where the channels change. (F3)
 ///
@@ -10,11 +10,11 @@ use crate::nn::{Conv2d, GroupNorm, Init, Linear};
 /// and to what goes into its first convolution.
 #[derive(Clone, Debug)]
 pub(super) struct ResBlock {
-    norm1: GroupNorm,
+    norm1: FeatureNorm,
     conv1: Conv2d,
     /// None if the embedding is told to each level, not to each block.
     embedding: Option<Linear>,
-    norm2: GroupNorm,
+    norm2: FeatureNorm,
     conv2: Conv2d,
     shortcut: Option<Conv2d>,
     resize: Option<Resize>,
@@ -33,10 +33,10 @@ impl ResBlock {
         let features = if config.scale_shift { 2 * outputs } else { outputs };
         let told = config.embedding_per == Per::Block;
         ResBlock {
-            norm1: GroupNorm::new(&init.scope("norm1"), config.groups, inputs),
+            norm1: FeatureNorm::new(&init.scope("norm1"), config.norm_kind(), inputs),
             conv1: Conv2d::same3x3(&init.scope("conv1"), inputs, outputs),
             embedding: told.then(|| Linear::new(&init.scope("embedding"), config.time_dim(), features)),
-            norm2: GroupNorm::new(&init.scope("norm2"), config.groups, outputs),
+            norm2: FeatureNorm::new(&init.scope("norm2"), config.norm_kind(), outputs),
             conv2: Conv2d::zeroed3x3(&init.scope("conv2"), outputs, outputs),
             shortcut: (inputs != outputs).then(|| Conv2d::pointwise(&init.scope("shortcut"), inputs, outputs)),
             resize,

@@ -62,6 +62,19 @@ pub enum Resampling {
     Residual,
 }
 
+/// What is normalised together in blocks and attention. (F3)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norm {
+    /// All pixels of a group of channels (DDPM, guided diffusion, the figures of the Efficient U-Net).
+    #[default]
+    Group,
+    /// The channels of each pixel, as layers of a transformer do: no pixel hears of another by it.
+    Layer,
+    /// As [`Norm::Layer`], but only divided by the root of the mean square (T5's norm).
+    Rms,
+}
+
 /// What is multiplied by 1/sqrt 2. Imagen scales "skip connections", which may be read in three ways. (F3)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,6 +1,7 @@
 //! What a U-Net is made from.
 
-use super::choices::{Blocks, Per, Resampling, ResamplingOrder, SkipScale, TextPooling, is_default};
+use super::choices::{Blocks, Norm, Per, Resampling, ResamplingOrder, SkipScale, TextPooling, is_default};
+use crate::nn::NormKind;
 use serde::{Deserialize, Serialize};
 
 /// The sizes and choices of a U-Net.
@@ -32,7 +33,10 @@ pub struct UNetConfig {
     /// Channels of every head: then a wider layer has more heads, not wider ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_channels: Option<usize>,
-    /// Groups of every group normalisation.
+    /// What is normalised together.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm: Norm,
+    /// Groups of every group normalisation; with another `norm` it has no meaning.
     pub groups: usize,
     /// Whether time and text scale and shift the normalised features (guided diffusion) or are only added (DDPM).
     #[serde(default)]
@@ -125,6 +129,7 @@ impl UNetConfig {
             attention_per: Per::Block,
             heads: 4,
             head_channels: None,
+            norm: Norm::Group,
             groups: 8,
             scale_shift: false,
             embedding_per: Per::Block,
@@ -189,6 +194,15 @@ impl UNetConfig {
     #[track_caller]
     pub fn width(&self, level: usize) -> usize {
         self.base_channels * self.channel_multipliers[level]
+    }
+
+    /// What every normalisation of features is.
+    pub(super) fn norm_kind(&self) -> NormKind {
+        match self.norm {
+            Norm::Group => NormKind::Group(self.groups),
+            Norm::Layer => NormKind::Layer,
+            Norm::Rms => NormKind::Rms,
+        }
     }
 
     /// Heads of attention over so many channels.
@@ -286,6 +300,8 @@ impl UNetConfig {
     }
 
     fn validate_widths(&self) -> Result<(), ConfigError> {
+        // Without groups every number of channels will do.
+        let groups = if self.norm == Norm::Group { self.groups } else { 1 };
         let (heads, each) = match self.head_channels {
             Some(each) => ("head_channels", each),
             None => ("heads", self.heads),
@@ -298,7 +314,7 @@ impl UNetConfig {
                     format!("must give between 1 and {MOST_CHANNELS} channels; {multiplier} does not"),
                 );
             }
-            for (key, divisor) in [("groups", self.groups), (heads, each)] {
+            for (key, divisor) in [("groups", groups), (heads, each)] {
                 if width % divisor != 0 {
                     return wrong(
                         key,
@@ -307,10 +323,10 @@ impl UNetConfig {
                 }
             }
         }
-        if !self.base_channels.is_multiple_of(self.groups) {
+        if !self.base_channels.is_multiple_of(groups) {
             return wrong(
                 "groups",
-                format!("must divide base_channels; {} does not divide {}", self.groups, self.base_channels),
+                format!("must divide base_channels; {groups} does not divide {}", self.base_channels),
             );
         }
         if self.text_pooling == TextPooling::Attention && !self.time_dim().is_multiple_of(each) {

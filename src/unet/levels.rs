@@ -167,14 +167,14 @@ impl<'a> Levels<'a> {
         let (config, channels) = (self.config, self.channels);
         let text = config.text.as_ref().map(|text| text.dim);
         let init = self.init.scope(format!("{name}.attention"));
-        Attention::new(&init, channels, config.heads_of(channels), config.groups, text)
+        Attention::new(&init, channels, config.heads_of(channels), config.norm_kind(), text)
     }
 
     fn cross_attention(&self, name: &str) -> Attention {
         let (config, channels) = (self.config, self.channels);
         let text = config.text.as_ref().expect("cross-attention was checked to have a text").dim;
         let init = self.init.scope(format!("{name}.attention"));
-        Attention::cross(&init, channels, config.heads_of(channels), config.groups, text)
+        Attention::cross(&init, channels, config.heads_of(channels), config.norm_kind(), text)
     }
 
     fn combine(&mut self, name: &str) {

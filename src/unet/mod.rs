@@ -10,14 +10,14 @@ mod config;
 mod levels;
 mod steps;
 
-pub use choices::{Blocks, Per, Resampling, ResamplingOrder, SkipScale, TextPooling};
+pub use choices::{Blocks, Norm, Per, Resampling, ResamplingOrder, SkipScale, TextPooling};
 pub use conditioning::Condition;
 pub use config::{ConfigError, TextConfig, UNetConfig};
 
 use crate::array::Device;
 use crate::autograd::{Tensor, concat};
 use crate::diffusion::{Denoiser, LowRes, v_of_output};
-use crate::nn::{Conv2d, GroupNorm, Init, TimeEmbedding};
+use crate::nn::{Conv2d, FeatureNorm, Init, TimeEmbedding};
 use conditioning::TextInput;
 use levels::Levels;
 use steps::{Part, Told, Watch};
@@ -33,7 +33,7 @@ pub struct UNet {
     conv_in: Conv2d,
     /// The way down, the middle and the way up.
     parts: Vec<Part>,
-    norm_out: GroupNorm,
+    norm_out: FeatureNorm,
     conv_out: Conv2d,
     recompute: bool,
 }
@@ -51,7 +51,7 @@ impl UNet {
                 .then(|| TimeEmbedding::new(&init.scope("aug"), config.base_channels, config.time_dim())),
             conv_in: Conv2d::same3x3(&init.scope("conv_in"), config.input_channels(), config.base_channels),
             parts,
-            norm_out: GroupNorm::new(&init.scope("norm_out"), config.groups, channels),
+            norm_out: FeatureNorm::new(&init.scope("norm_out"), config.norm_kind(), channels),
             conv_out: Conv2d::same3x3(&init.scope("conv_out"), channels, config.output_channels()),
             recompute: false,
             config,

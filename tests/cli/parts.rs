@@ -7,7 +7,7 @@ use std::fs;
 /// scaled skips, the blocks of the Efficient U-Net, weighting, a discrete chain with a learned variance, clipping, averaged weights.
 fn everything(lab: &Lab) {
     let config = fs::read_to_string(lab.path("tiny.toml")).unwrap();
-    let parts = "scale_shift = true\nblocks = [1, 2]\nresampling_order = \"before\"\nresampling = \"residual\"\nskip_scale = \"skip\"\n\
+    let parts = "scale_shift = true\ntext_pooling = \"attention\"\nblocks = [1, 2]\nresampling_order = \"before\"\nresampling = \"residual\"\nskip_scale = \"skip\"\n\
         skip_per = \"level\"\nattention_per = \"level\"\nembedding_per = \"level\"\nmiddle = false\nlearned_variance = true";
     let config = config
         .replace("blocks = 1", parts)
@@ -36,12 +36,15 @@ fn without_any_one_part_it_still_trains_and_draws() {
         "diffusion.variance=\"fixed\"",
         "sampling.method.sampler={kind=\"ddim\",eta=0.0}",
     ];
-    let without: [(&str, &[&str]); 17] = [
+    let without: [(&str, &[&str]); 20] = [
         ("guidance", &["sampling.guidance=1.0"]),
         ("thresholding", &["sampling.method.threshold={kind=\"none\"}"]),
         ("null-text", &["diffusion.drop_text=0.0"]),
         ("attention", &["unet.attention=[false,false]"]),
         ("scale-shift", &["unet.scale_shift=false"]),
+        ("groups", &["unet.norm=\"layer\""]),
+        ("mean-of-the-norm", &["unet.norm=\"rms\""]),
+        ("pooling-by-attention", &["unet.text_pooling=\"mean\""]),
         ("blocks-by-level", &["unet.blocks=1"]),
         ("order", &["unet.resampling_order=\"after\""]),
         ("residual-resampling", &["unet.resampling=\"conv\""]),
@@ -62,8 +65,12 @@ fn without_any_one_part_it_still_trains_and_draws() {
     // Without text there are two tables less, and nothing to be guided by.
     let config = fs::read_to_string(lab.path("all.toml")).unwrap();
     let text = "[text]\nencoder = \"hashed-words\"\ndim = 8\n";
-    let bare = config.replace(text, "").replace("[unet.text]\ndim = 8\n", "").replace("drop_text = 0.1\n", "");
-    assert_eq!(config.len() - bare.len(), text.len() + 20 + 16);
+    let bare = config
+        .replace(text, "")
+        .replace("[unet.text]\ndim = 8\n", "")
+        .replace("text_pooling = \"attention\"\n", "")
+        .replace("drop_text = 0.1\n", "");
+    assert_eq!(config.len() - bare.len(), text.len() + 20 + 27 + 16);
     fs::write(lab.path("bare.toml"), bare).unwrap();
     run("bare", "bare.toml", &[]);
     // A stage that makes images larger, without the noise on what it is shown, and on squares of the images.

@@ -3,7 +3,7 @@
 use super::{assert_close, random, stir};
 use imagen::array::{Array, DType};
 use imagen::autograd::Tensor;
-use imagen::nn::{Attention, Init};
+use imagen::nn::{Attention, Init, NormKind};
 use imagen::random::{Purpose, normal};
 
 // ANCHOR: the_jacobian_of_softmax
@@ -74,7 +74,7 @@ fn attention_is_a_lookup_made_soft() {
 fn attention_does_not_know_where_a_pixel_is() {
     const ORDER: [usize; 6] = [4, 0, 5, 1, 3, 2];
     let init = Init::new(3, DType::F64);
-    let attention = Attention::new(&init, 4, 2, 2, None);
+    let attention = Attention::new(&init, 4, 2, NormKind::Group(2), None);
     stir(&init);
     let x = random(1, [1, 4, 2, 3]).to_f64();
     let shuffled = |x: &[f64]| -> Vec<f64> { x.chunks(6).flat_map(|c| ORDER.map(|n| c[n])).collect() };
@@ -89,7 +89,7 @@ fn attention_does_not_know_where_a_pixel_is() {
 #[test]
 fn the_weights_of_attention_are_shares() {
     let init = Init::new(3, DType::F64);
-    let attention = Attention::new(&init, 4, 2, 2, Some(5));
+    let attention = Attention::new(&init, 4, 2, NormKind::Group(2), Some(5));
     stir(&init);
     let (x, words) = (Tensor::constant(random(1, [2, 4, 2, 3])), Tensor::constant(random(2, [2, 3, 5])));
     let mask = Tensor::from_f64([2, 1, 1, 3], &[1.0, 1.0, 1.0, 1.0, 0.0, 0.0], DType::F64).mask_to_bias();

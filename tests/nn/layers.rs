@@ -3,7 +3,9 @@
 use super::{assert_close, random, stir};
 use imagen::array::{Array, DType};
 use imagen::autograd::Tensor;
-use imagen::nn::{Attention, Conv2d, Embedding, GroupNorm, Init, LayerNorm, Linear, RmsNorm, sinusoidal};
+use imagen::nn::{
+    Attention, Conv2d, Embedding, FeatureNorm, GroupNorm, Init, LayerNorm, Linear, NormKind, RmsNorm, sinusoidal,
+};
 use proptest::prelude::*;
 
 const CLOSE: f64 = 1e-12;
@@ -190,6 +192,43 @@ fn norms() {
 }
 // ANCHOR_END: norms
 
+// ANCHOR: norms_of_features
+/// Each of the three by its definition: what is normalised together, and what of it is taken off.
+#[test]
+fn norms_of_features() {
+    const C: usize = 4;
+    let (x, values) = input([2, C, 2, 3]);
+    // The channels of each pixel, one pixel after the other.
+    let at = |b: usize, c: usize, n: usize| values[(b * C + c) * 6 + n];
+    let pixel = |b: usize, n: usize| [0, 1, 2, 3].map(|c| at(b, c, n));
+    let mean = |v: [f64; C]| v.iter().sum::<f64>() / C as f64;
+    for kind in [NormKind::Group(2), NormKind::Layer, NormKind::Rms] {
+        let init = init();
+        let norm = FeatureNorm::new(&init, kind, C);
+        let p = stir(&init);
+        assert_eq!(p.contains_key("bias"), kind != NormKind::Rms);
+        let expected: Vec<f64> = (0..values.len())
+            .map(|i| {
+                let (b, c, n) = (i / (6 * C), i / 6 % C, i % 6);
+                let all = pixel(b, n);
+                let normalised = match kind {
+                    NormKind::Group(_) => normalised(&values, 2 * 6)[i],
+                    NormKind::Layer => {
+                        let variance = mean(all.map(|v| (v - mean(all)).powi(2)));
+                        (at(b, c, n) - mean(all)) / (variance + 1e-5).sqrt()
+                    }
+                    NormKind::Rms => at(b, c, n) / (mean(all.map(|v| v * v)) + 1e-6).sqrt(),
+                };
+                normalised * p["weight"][c] + p.get("bias").map_or(0.0, |bias| bias[c])
+            })
+            .collect();
+        assert_close(norm.forward(&x).array(), &expected, CLOSE);
+        let silu: Vec<f64> = expected.iter().map(|v| v / (1.0 + (-v).exp())).collect();
+        assert_close(norm.forward_silu(&x).array(), &silu, CLOSE);
+    }
+}
+// ANCHOR_END: norms_of_features
+
 // ANCHOR: embedding
 #[test]
 fn embedding() {
@@ -211,7 +250,7 @@ fn attention_with_text() {
     const TOKENS: usize = 3;
     const DIM: usize = 5;
     let init = init();
-    let attention = Attention::new(&init, C, 2, 2, Some(DIM));
+    let attention = Attention::new(&init, C, 2, NormKind::Group(2), Some(DIM));
     let (x, values) = input([B, C, 2, 3]);
     assert_eq!(attention.forward(&x, None).to_f64(), values, "it starts as the identity");
 
@@ -258,14 +297,14 @@ fn attention_with_text() {
 #[test]
 #[should_panic(expected = "attention: 3 heads do not divide 4 channels")]
 fn heads_that_do_not_divide_the_channels_are_refused() {
-    Attention::new(&init(), 4, 3, 2, None);
+    Attention::new(&init(), 4, 3, NormKind::Group(2), None);
 }
 
 #[test]
 #[should_panic(expected = "this layer was made without text")]
 fn a_text_for_a_layer_without_is_refused() {
     let (x, tokens) = (input([1, 4, 2, 2]).0, input([1, 1, 3]).0);
-    Attention::new(&init(), 4, 2, 2, None).forward(&x, Some((&tokens, &tokens)));
+    Attention::new(&init(), 4, 2, NormKind::Group(2), None).forward(&x, Some((&tokens, &tokens)));
 }
 
 // ANCHOR: layers_without_a_bend_are_one_layer

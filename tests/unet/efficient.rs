@@ -9,7 +9,7 @@ use super::{
 };
 use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, concat};
-use imagen::unet::{Blocks, Condition, Per, Resampling, ResamplingOrder, SkipScale, TextPooling, UNetConfig};
+use imagen::unet::{Blocks, Condition, Norm, Per, Resampling, ResamplingOrder, SkipScale, TextPooling, UNetConfig};
 
 /// An Efficient U-Net with text.
 fn efficient() -> UNetConfig {
@@ -152,6 +152,36 @@ fn f3_fresh_blocks_are_identities() {
 }
 // ANCHOR_END: f3_fresh_blocks_are_identities
 
+// ANCHOR: f3_the_norm_decides_how_far_a_pixel_is_heard
+/// Without attention and at one size, a pixel is heard as far as the convolutions reach: here eight of them, one pixel each. Group
+/// normalisation carries it further, for it takes mean and variance over the whole image; a norm of the channels of each pixel
+/// does not, to the last bit.
+#[test]
+fn f3_the_norm_decides_how_far_a_pixel_is_heard() {
+    const SIDE: usize = 12;
+    for (norm, far) in [(Norm::Group, true), (Norm::Layer, false), (Norm::Rms, false)] {
+        let config = UNetConfig {
+            channel_multipliers: vec![1],
+            attention: vec![false],
+            middle: false,
+            text: None,
+            norm,
+            ..tiny()
+        };
+        let (net, _) = awake(config, DType::F64);
+        let x = super::random(1, [1, 1, SIDE, SIDE], DType::F64);
+        let mut values = x.to_f64();
+        values[0] += 1.0;
+        let changed = Array::from_f64(x.shape(), &values, DType::F64);
+        let [before, after] = [x, changed].map(|x| predict(&net, &x.into(), &times(1), None).to_f64());
+        let heard = |y: usize, x: usize| before[y * SIDE + x] != after[y * SIDE + x];
+        // conv_in, two of the block going down, four of the two going up, conv_out.
+        assert!(heard(0, 0) && heard(8, 8), "{norm:?}");
+        assert_eq!(heard(9, 0) || heard(0, 9) || heard(11, 11), far, "{norm:?}");
+    }
+}
+// ANCHOR_END: f3_the_norm_decides_how_far_a_pixel_is_heard
+
 /// Neither time nor text: what is pooled by attention and what cross-attention sees starts without influence as well.
 #[test]
 fn at_the_start_no_kind_is_told_anything() {
@@ -179,6 +209,10 @@ fn a_choice_changes_what_it_says_and_nothing_else() {
     let all = |names: &[String], part: &str| !names.is_empty() && names.iter().all(|name| name.contains(part));
     let [lost, won] = changed(tiny(), UNetConfig { middle: false, ..tiny() });
     assert!(all(&lost, "middle.") && won.is_empty());
+    let [lost, won] = changed(tiny(), UNetConfig { norm: Norm::Rms, ..tiny() });
+    assert!(lost.iter().all(|name| name.contains("norm") && name.ends_with(".bias")) && won.is_empty(), "{lost:?}");
+    let [lost, won] = changed(tiny(), UNetConfig { norm: Norm::Layer, ..tiny() });
+    assert!(lost.is_empty() && won.is_empty());
     let [lost, won] = changed(tiny(), UNetConfig { embedding_per: Per::Level, ..tiny() });
     assert!(all(&lost, ".embedding.") && all(&won, ".combine.embedding.") && lost.len() == 2 * 8 && won.len() == 2 * 4);
     let [lost, won] = changed(tiny(), UNetConfig { attention_per: Per::Level, ..tiny() });

@@ -5,7 +5,7 @@ use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, check_gradients, checkpoint, no_grad};
 use imagen::diffusion::LowRes;
 use imagen::nn::Parameters;
-use imagen::unet::{Condition, UNet, UNetConfig};
+use imagen::unet::{Condition, Norm, UNet, UNetConfig};
 use std::sync::Arc;
 
 /// Two images, the text of one of them dropped: so every parameter has a part in the result.
@@ -41,6 +41,9 @@ fn the_gradient_with_respect_to_every_parameter() {
         }
         for config in kinds() {
             check_every_parameter(config);
+        }
+        for norm in [Norm::Layer, Norm::Rms] {
+            check_every_parameter(UNetConfig { norm, scale_shift: true, ..tiny() });
         }
     });
 }

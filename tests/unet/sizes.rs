@@ -4,7 +4,7 @@ use super::{TEXT_DIM, captions, fresh, images, predict, random, tiny};
 use imagen::array::{Array, DType};
 use imagen::autograd::Tensor;
 use imagen::nn::Init;
-use imagen::unet::{Blocks, Condition, TextConfig, TextPooling, UNet, UNetConfig};
+use imagen::unet::{Blocks, Condition, Norm, TextConfig, TextPooling, UNet, UNetConfig};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 // ANCHOR: the_reference_workloads_have_the_parameters_of_their_peers
@@ -107,6 +107,8 @@ fn a_wrong_config_is_an_error_that_names_the_key() {
         ("text.dim", "not 16385", |c| c.text = Some(TextConfig { dim: 16385 })),
     ];
     assert_eq!(tiny().validate(), Ok(()));
+    // Only group normalisation has groups.
+    assert_eq!(UNetConfig { norm: Norm::Layer, groups: 3, ..tiny() }.validate(), Ok(()));
     for (key, problem, change) in wrong {
         let mut config = tiny();
         change(&mut config);
