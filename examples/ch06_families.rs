@@ -265,9 +265,9 @@ fn game(chapter: &Chapter) -> Result<(), Box<dyn Error>> {
         let loss: f64 = (-400..1000).map(|i| at(step * f64::from(i))).sum();
         0.5 * (4f64.ln() - loss)
     };
-    println!("JS of N(0, 1) and N(m, 1), from the loss of the best discriminator; it cannot be above log 2 = 0.6931:");
+    println!("JS of N(0, 1) and N(Δ, 1), from the loss of the best discriminator; it cannot be above log 2 = 0.6931:");
     for m in [0.0, 1.0, 2.0, 4.0, 8.0] {
-        println!("  m = {m}: {:.4}", divergence(m));
+        println!("  Δ = {m}: {:.4}", divergence(m));
     }
     chapter.svg("game.svg", &charts(&[best, push], 2))
 }

@@ -14,8 +14,8 @@ pub struct LowRes {
 
 impl LowRes {
     // ANCHOR: augmented
-    /// z_aug = alpha(aug) x_lr + sigma(aug) eps, then resized to `size` [H, W] by linear interpolation. (F2) Imagen appendix A.1,
-    /// Cascaded diffusion models (2106.15282) section 4.2.
+    /// z_aug = alpha(aug) x_lr + sigma(aug) eps, then resized to `size` [H, W] by linear interpolation. (F2) Imagen section 2.4 and
+    /// figure A.32, Cascaded diffusion models (2106.15282) section 4.2.
     ///
     /// `low` and `eps` are [B, C, h, w] with h <= H and w <= W, `aug` has one time in [0, 1] for each sample. Training and
     /// sampling both call this function, so that a model sees the same kind of image in both.

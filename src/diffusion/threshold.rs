@@ -13,7 +13,7 @@ pub enum Threshold {
     #[default]
     Static,
     /// Per sample, s = the percentile of |x_hat_0| over all its numbers, at least 1; clip to [-s, s] and divide by s.
-    /// Imagen section 2.3 and figure A.32.
+    /// Imagen section 2.3 and figure A.31.
     Dynamic {
         /// In (0, 100]; Imagen uses 99.5. Between two numbers it is interpolated linearly.
         percentile: f64,

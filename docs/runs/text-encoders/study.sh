@@ -40,15 +40,21 @@ drawn() {
 }
 
 # Several at a time, with one thread each: a step of a small network does not fill two cores, or a GPU.
-pretrained t5-nano 32 16 2 2 64 &
-pretrained t5-micro 64 16 4 4 128 &
-wait
+pids=
+# `wait` alone would not say that one of them failed.
+all() {
+    for pid in $pids; do wait "$pid"; done
+    pids=
+}
+pretrained t5-nano 32 16 2 2 64 & pids="$pids $!"
+pretrained t5-micro 64 16 4 4 128 & pids="$pids $!"
+all
 for seed in 0 1; do
-    drawn hashed-words "$seed" 128 --set 'text={encoder="hashed-words",dim=128}' &
-    drawn t5-nano "$seed" 32 --set text.model="$runs/t5-nano" &
-    drawn t5-micro "$seed" 64 --set text.model="$runs/t5-micro" &
-    drawn t5-mini "$seed" 128 &
-    wait
+    drawn hashed-words "$seed" 128 --set 'text={encoder="hashed-words",dim=128}' & pids="$pids $!"
+    drawn t5-nano "$seed" 32 --set text.model="$runs/t5-nano" & pids="$pids $!"
+    drawn t5-micro "$seed" 64 --set text.model="$runs/t5-micro" & pids="$pids $!"
+    drawn t5-mini "$seed" 128 & pids="$pids $!"
+    all
 done
 
 # One line a model: its name, and what `imagen eval` found.
