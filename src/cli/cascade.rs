@@ -3,9 +3,9 @@
 use super::output::{NewPicture, Target, file_names, preview, progress_bar, texts};
 use super::request::{self, Drawing, MOST_IMAGES};
 use super::sample::{self, SampleArgs};
-use super::{Common, Failure, Result, fail, model, note, print};
+use super::{Common, Failure, Result, fail, input, model, note, print};
 use clap::Args;
-use imagen::array::{Array, Device};
+use imagen::array::Device;
 use imagen::autograd::Tensor;
 use imagen::bundled;
 use imagen::cascade::{Cascade, CascadeConfig, Request, StageEntry, TextToImage};
@@ -300,7 +300,7 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
     let first = &named.cascade.stages()[0];
     let factor = first.config().super_resolution.map_or(1, |stage| stage.factor);
     let [channels, height, width] = first.image_size();
-    let small = resized(&picture::read(&args.image)?.0, [channels, height / factor, width / factor]);
+    let small = input::image(&args.image, [channels, height / factor, width / factor])?;
 
     let prompts = [args.prompt.clone().unwrap_or_default()];
     let mut requests = named.requests(&prompts, args.count as usize, 0);
@@ -340,24 +340,4 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
         false => print(args.picture.out.display()),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A picture as [1, C, H, W] in [-1, 1]: grey or in colour as the model wants it, and stretched to its size. Pixels are means of
-/// squares, or between neighbours where the picture is not a multiple of that size.
-pub(super) fn resized(picture: &Picture, [channels, height, width]: [usize; 3]) -> Tensor {
-    let (h, w, c) = (picture.height, picture.width, picture.channels);
-    let plane = |channel: usize| -> Vec<f32> {
-        let value = |pixel: &[u8]| match (channels, c) {
-            (1, 3) => pixel.iter().map(|&v| f32::from(v)).sum::<f32>() / 3.0,
-            (_, 1) => f32::from(pixel[0]),
-            _ => f32::from(pixel[channel]),
-        };
-        picture.pixels.chunks_exact(c).map(|pixel| value(pixel) / 127.5 - 1.0).collect()
-    };
-    let values: Vec<f32> = (0..channels).flat_map(plane).collect();
-    let whole = Tensor::constant(Array::from_vec([1, channels, h, w], values));
-    let factor = (h / height).min(w / width).max(1);
-    // Squares of pixels first: interpolation alone would skip most of a much larger picture.
-    let near = whole.resize_bilinear(height * factor, width * factor);
-    near.avg_pool2d(factor).clamp(-1.0, 1.0)
 }

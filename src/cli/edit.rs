@@ -1,9 +1,8 @@
 //! `imagen edit`
 
-use super::cascade::resized;
 use super::output::{NewPicture, progress_bar, texts};
 use super::request::{Drawing, MOST_IMAGES, check, note_on_negative};
-use super::{Common, Result, fail, model, note, print};
+use super::{Common, Result, fail, input, model, note, print};
 use clap::Args;
 use imagen::autograd::Tensor;
 use imagen::cascade::{Edit, Request};
@@ -58,11 +57,11 @@ pub fn run(args: &EditArgs) -> Result {
     let found = model::find(&args.model)?;
     let model = found.text_to_image()?.on(device);
     let [channels, height, width] = model.image_size();
-    let image = resized(&picture::read(&args.image)?.0, [channels, height, width]);
+    let image = input::image(&args.image, [channels, height, width])?;
     let edit = match &args.mask {
         None => Edit::Renoise { start: args.strength },
         Some(mask) => {
-            let white = resized(&picture::read(mask)?.0, [1, height, width]);
+            let white = input::image(mask, [1, height, width])?;
             let stays: Vec<f64> = white.to_f64().iter().map(|&v| f64::from(u8::from(v < 0.0))).collect();
             if stays.iter().all(|&stays| stays == 1.0) {
                 return fail(format!("{} has nothing white in it, so nothing would be drawn anew", mask.display()));
