@@ -243,6 +243,7 @@ fn wrong_prompts_and_numbers() {
         lab.bad(1, "--guidance must be a number", &eval);
     }
     sample("a filmstrip is one picture: let --out end in .png", &["seven", "--strip", "--out", "folder"]);
+    lab.bad(2, "cannot be used with", &["sample", "seven", "--strip", "--count", "4"]);
     sample("cannot write seven.jpg: pictures are PNG files", &["seven", "--out", "seven.jpg"]);
 }
 
@@ -277,6 +278,14 @@ fn wrong_places() {
         #[cfg(unix)]
         std::os::unix::fs::symlink("/dev/full", lab.path("device.png")).unwrap();
         lab.bad(1, "is not an ordinary file; choose another name", &[&force[..], &["device.png"]].concat());
+    }
+    // A link to nothing is somebody's too.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("not-yet.png", lab.path("link.png")).unwrap();
+        sample("link.png exists; choose another name, or add --force", "link.png");
+        let over = [&force[..], &["link.png"]].concat();
+        lab.bad(1, "cannot write link.png: it is a link to nothing; remove it, or choose another name", &over);
     }
     // Root may write into a read-only folder; everybody else is told.
     fs::create_dir(lab.path("locked")).unwrap();
