@@ -62,6 +62,8 @@ pub(super) struct Named {
     pub(super) data: Option<DataConfig>,
     entries: Vec<StageEntry>,
     digests: Vec<String>,
+    /// The place of each stage in the file, from 1.
+    numbers: Vec<usize>,
 }
 
 impl Named {
@@ -79,7 +81,8 @@ impl Named {
 
     fn of(entries: Vec<StageEntry>, upper: bool, device: Device) -> Result<Named> {
         let (mut stages, mut digests, mut kept, mut data) = (Vec::new(), Vec::new(), Vec::new(), None);
-        for entry in entries {
+        let mut numbers = Vec::new();
+        for (number, entry) in (1..).zip(entries) {
             entry.check().map_err(Failure)?;
             let found = model::find(&entry.model.to_string_lossy())?;
             let stage = found.text_to_image()?;
@@ -95,12 +98,24 @@ impl Named {
                 data = found.data();
                 digests.push(found.digest);
                 kept.push(entry);
+                numbers.push(number);
             }
         }
         if upper && kept.is_empty() {
             return fail("it does not make images larger");
         }
-        Ok(Named { cascade: Cascade::new(stages)?.on(device), data, entries: kept, digests })
+        Ok(Named { cascade: Cascade::new(stages)?.on(device), data, entries: kept, digests, numbers })
+    }
+
+    /// Where the stage of this number in the file stands among those that were read.
+    pub(super) fn stage(&self, number: usize) -> Result<usize> {
+        let last = self.numbers.last().copied().unwrap_or(0);
+        self.numbers.iter().position(|&n| n == number).ok_or_else(|| {
+            Failure(match number > last {
+                true => format!("there is no stage {number}: the cascade has {last}"),
+                false => format!("stage {number} is left out: real images stand in its place"),
+            })
+        })
     }
 
     /// What every stage is asked for: as its model says, then as the file says.

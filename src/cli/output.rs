@@ -1,7 +1,7 @@
 //! Where pictures go, and what is seen of them on the way.
 
 use super::request::single;
-use super::{Common, Failure, Result, fail, print};
+use super::{Common, Failure, Result, fail, note, print};
 use clap::Args;
 use imagen::cascade::Request;
 use imagen::files;
@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// The picture of a command that writes one.
 #[derive(Args)]
@@ -162,11 +163,47 @@ fn save_unused(stem: &str, bytes: &[u8]) -> Result<PathBuf> {
     }
 }
 
-/// The folder for the results of a measurement, and its files in it: made, and tried, before anything is computed.
-pub fn results(folder: &Path, names: &[&str], force: bool) -> Result<()> {
-    files::create_folder(folder)?;
-    names.iter().try_for_each(|name| check_new(&folder.join(name), force))?;
-    Ok(files::check_writable(folder)?)
+/// The files that a measurement leaves in a folder.
+pub struct Results<const N: usize> {
+    folder: PathBuf,
+    names: [&'static str; N],
+    force: bool,
+}
+
+impl<const N: usize> Results<N> {
+    /// The folder is made, and every file tried, before anything is computed.
+    pub fn new(folder: PathBuf, names: [&'static str; N], force: bool) -> Result<Results<N>> {
+        files::create_folder(&folder)?;
+        for name in names {
+            check_new(&folder.join(name), force)?;
+            files::check_file(&folder.join(name))?;
+        }
+        Ok(Results { folder, names, force })
+    }
+
+    /// Writes the files, in the order of their names.
+    pub fn save(&mut self, contents: &[String; N]) -> Result<()> {
+        for (name, content) in self.names.iter().zip(contents) {
+            save(&self.folder.join(name), content.as_bytes(), self.force)?;
+        }
+        // What is there now is ours: the next time may replace it.
+        self.force = true;
+        Ok(())
+    }
+
+    /// [`Results::save`], and a word on it. A failure does not end the program: what took hours to find is still to be printed.
+    pub fn finish(&mut self, contents: &[String; N]) -> ExitCode {
+        match self.save(contents) {
+            Ok(()) => {
+                note(format!("saved in {}", self.folder.display()));
+                ExitCode::SUCCESS
+            }
+            Err(Failure(message)) => {
+                note(format!("error: {message}"));
+                ExitCode::FAILURE
+            }
+        }
+    }
 }
 
 /// The name of a PNG in the current folder; a number is added if there is something of that name.

@@ -349,13 +349,20 @@ fn a_sweep_measures_every_setting_of_one_stage_or_of_all() {
     let real = sweep(&[&both[..], &["--from-real"]].concat());
     assert_ne!(real["points"][0]["frechet"], plain["points"][0]["frechet"]);
     assert_eq!(real["from_real"], true);
+    // A stage keeps its number when the base is left out.
+    let second = sweep(&[&both[..], &["--from-real", "--stage", "2", "--aug", "0.3"]].concat());
+    assert_eq!((&second["stage"], &second["points"][0]["frechet"]), (&1.into(), &real["points"][0]["frechet"]));
     lab.good(&["train", "tiny.toml", "--out", "whole", "--quiet"]);
     assert_eq!(sweep(&["whole", "--guidance", "0,1,2"])["points"].as_array().unwrap().len(), 3);
 
+    wordless(&lab);
     for (message, args) in [
         ("between 0 and 1, not 2", &["sweep", "--cascade", "cascade.toml", "--aug", "2"][..]),
         ("must be numbers, not NaN", &["sweep", "whole", "--guidance", "1,NaN"]),
         ("there is no stage 3", &["sweep", "--cascade", "cascade.toml", "--stage", "3"]),
+        ("stage 1 is left out", &["sweep", "--cascade", "cascade.toml", "--from-real", "--stage", "1"]),
+        ("--aug has no meaning here", &["sweep", "--cascade", "cascade.toml", "--stage", "1", "--aug", "0,1"]),
+        ("--guidance has no meaning here", &["sweep", "wordless", "--guidance", "1,2"]),
         ("give a --cascade with --from-real", &["sweep", "larger"]),
         ("draws images of", &["sweep", "base", "--classifier", "judge", "--data", "data"]),
     ] {

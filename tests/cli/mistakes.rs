@@ -349,6 +349,24 @@ fn wrong_evaluations() {
     lab.good(&[&large[..], &["--set", "classifier.image_size=28", "--set", "train.steps=1"]].concat());
     eval("draws images of [1, 8, 8], which large-judge/model.safetensors does not take", "large", "large-judge");
     lab.file("letter", "precious");
+    // None of the results is replaced unasked, and one that cannot be is found before anything is drawn.
+    fs::create_dir(lab.path("kept")).unwrap();
+    let results = ["eval.json", "confusion-training.svg", "confusion-held-out.svg", "confusion-unpaired.svg"];
+    let judged = ["--classifier", "judge.safetensors", "--data", "data", "--out", "kept"];
+    let eval = [&["eval", "tiny.safetensors"][..], &judged].concat();
+    let sweep = [&["sweep", "tiny.safetensors"][..], &judged].concat();
+    let bound = ["eval", "tiny.safetensors", "--data", "data", "--bits-per-dim", "--out", "kept"];
+    let files = results.iter().map(|name| (*name, &eval[..]));
+    let others = [("sweep.json", &sweep[..]), ("sweep.svg", &sweep), ("bound.json", &bound), ("bound.svg", &bound)];
+    for (name, command) in files.chain(others) {
+        let file = lab.file(&format!("kept/{name}"), "precious");
+        lab.bad(1, &format!("{name} exists; choose another name, or add --force to replace it"), command);
+        let mut permissions = fs::metadata(&file).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&file, permissions).unwrap();
+        lab.bad(1, "read-only; allow writing there", &[command, &["--force"]].concat());
+        fs::remove_file(&file).unwrap();
+    }
     let run = runs().join("tiny");
     let args =
         ["eval", run.to_str().unwrap(), "--classifier", "judge.safetensors", "--data", "data", "--out", "letter"];
