@@ -2,11 +2,13 @@
 
 mod tiny;
 
-use imagen::array::{Array, DType};
+use imagen::array::{Array, DType, Device};
 use imagen::autograd::Tensor;
 use imagen::data::Dataset;
 use imagen::nn::{Fill, Init, Param, Parameters};
-use imagen::train::{DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, TrainError, Trainer};
+use imagen::train::{
+    DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, TrainError, Trainer, TrainingData,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -282,6 +284,39 @@ fn only_the_same_run_is_resumed() {
     for (extra, message) in [(&[][..], "letters is not empty"), (&["--resume"], "letters holds no run")] {
         let args = ["train", "tiny.toml", "--out", "letters", "--set", "data.folder=moved"];
         lab.bad(1, message, &[&args[..], extra].concat());
+    }
+}
+
+// A config does not say how large its images are: that is known, and the crop judged by it, once they are there.
+#[test]
+fn a_crop_may_be_any_part_of_the_images_that_the_network_takes() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/mnist-cascade");
+    for (stage, crop) in [("sr16", 12), ("sr32", 16), ("sr32", 32), ("sr32-efficient", 24)] {
+        let set = format!("super_resolution.crop={crop}");
+        RunConfig::read(&configs.join(format!("{stage}.toml")), &[set]).unwrap();
+    }
+    let config = RunConfig::read(&configs.join("sr32.toml"), &["super_resolution.crop=64".into()]).unwrap();
+    let error = TrainingData::load(&config).unwrap().task(&config, Device::Cpu).err().unwrap().to_string();
+    assert_eq!(error, "super_resolution.crop must be at most 32, for the images have 32x32 pixels; 64 is more");
+
+    let lab = Lab::new();
+    let crop = |out: &'static str, crop: &'static str| {
+        let larger = ["--set", "super_resolution.factor=2", "--set", "unet.low_res=true", "--set", crop];
+        [&["train", "tiny.toml", "--quiet", "--out", out][..], &larger].concat()
+    };
+    for (out, side) in [("part", "super_resolution.crop=6"), ("whole", "super_resolution.crop=8")] {
+        lab.good(&crop(out, side));
+        assert!(lab.path(out).join("model.safetensors").exists());
+    }
+    for (message, side) in [
+        ("crop must be at most 8, for the images have 8x8 pixels; 10 is more", "super_resolution.crop=10"),
+        ("crop must be at most 8", "super_resolution.crop=9223372036854775806"),
+        ("crop must be above 0 and divisible by 2 and 2; 5 is not", "super_resolution.crop=5"),
+        ("crop must be above 0", "super_resolution.crop=0"),
+        ("factor must be at least 2", "super_resolution.factor=4611686018427387904"),
+        ("factor must divide the sides of the images, 8x8; 3 does not", "super_resolution.factor=3"),
+    ] {
+        lab.bad(1, message, &crop("run", side));
     }
 }
 

@@ -373,9 +373,8 @@ impl DiffusionRun {
     }
 
     fn validate(&self) -> Result<(), String> {
-        // The size of the images is known once the data is loaded; any that fits will do here.
-        let side = self.unet.size_divisor() * self.super_resolution.map_or(1, |s| s.factor.max(1));
-        self.stage([self.unet.image_channels, side, side]).validate()
+        // The size of the images is known once the data is loaded, and is judged then.
+        self.stage([self.unet.image_channels, 0, 0]).validate_but_for_image()
     }
 }
 

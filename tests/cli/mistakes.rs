@@ -219,7 +219,13 @@ fn wrong_models() {
         (altered("lost", &|w| drop(w.tensors.pop_first())), "is missing"),
         (altered("key", &|w| stage(w, "\"blocks\":1", "\"block\":1")), "cannot be understood: unknown field `block`"),
         (altered("none", &|w| stage(w, "\"base_channels\":8", "\"base_channels\":0")), "unet.base_channels must be"),
-        (altered("huge", &|w| stage(w, "[1,8,8]", "[1,8,0]")), "images of 1x8x0 do not fit"),
+        (altered("flat", &|w| stage(w, "[1,8,8]", "[1,8,0]")), "images of 1x8x0 do not fit"),
+        (
+            altered("huge", &|w| stage(w, "[1,8,8]", "[1,1048576,1048576]")),
+            "takes 1 channels and sides of at most 4096",
+        ),
+        (altered("long", &|w| stage(w, "[1,8,8]", "[1,4611686018427387904,8]")), "sides of at most 4096"),
+        (altered("odd", &|w| stage(w, "[1,8,8]", "[2,8,8]")), "images of 2x8x8 cannot be shown"),
     ] {
         lab.bad(1, message, &["sample", "seven", "--model", &file]);
     }
