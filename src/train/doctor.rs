@@ -9,9 +9,10 @@ use crate::cascade::StageConfig;
 use crate::data::{Dataset, Images};
 use crate::nn::Weights;
 use crate::optim::LearningRate;
+use crate::text::TextEncoder;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What one look found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +41,8 @@ pub struct Doctor {
     device: Device,
     /// Steps of the trial on one image.
     steps: u64,
+    /// What reads the captions for all looks, if encoding them is costly.
+    reader: OnceLock<Option<Arc<dyn TextEncoder>>>,
 }
 
 /// At this learning rate a network of any size learns one image.
@@ -51,7 +54,7 @@ const BATCHES: std::ops::Range<u64> = 1 << 40..(1 << 40) + 8;
 impl Doctor {
     /// Looks at this run. The trial on one image has `steps` steps.
     pub fn new(run: DiffusionRun, data: Arc<Dataset>, device: Device, steps: u64) -> Doctor {
-        Doctor { run, data, device, steps }
+        Doctor { run, data, device, steps, reader: OnceLock::new() }
     }
 
     /// All looks, in the order of their names below. `tell` is called with each before it begins.
@@ -68,9 +71,22 @@ impl Doctor {
         Ok(findings)
     }
 
+    /// The task of `run`, with captions that are read once for all looks.
+    fn task(&self, run: DiffusionRun, data: Arc<Dataset>) -> Result<DiffusionTask, TrainError> {
+        let task = DiffusionTask::new(run, data)?.on(self.device);
+        let reader = match self.reader.get() {
+            Some(reader) => reader.clone(),
+            None => {
+                let reader = task.reader()?;
+                self.reader.get_or_init(|| reader).clone()
+            }
+        };
+        Ok(task.read_by(reader))
+    }
+
     /// The run with these weights. An error if they are of another kind of model than it trains.
     fn trained(&self, weights: &Weights) -> Result<DiffusionTask, TrainError> {
-        let task = DiffusionTask::new(self.run.clone(), self.data.clone())?;
+        let task = self.task(self.run.clone(), self.data.clone())?;
         let stage: Option<StageConfig> = weights.metadata.get("stage").and_then(|json| serde_json::from_str(json).ok());
         let mine = task.stage();
         let stage = stage.map(|stage| StageConfig { sampling: mine.sampling, ..stage });
@@ -79,7 +95,7 @@ impl Doctor {
             return Err(TrainError::Setup(why.into()));
         }
         task.parameters().load(weights).map_err(|e| TrainError::Setup(e.to_string()))?;
-        Ok(task.on(self.device))
+        Ok(task)
     }
 
     // ANCHOR: terminal_snr
@@ -118,7 +134,7 @@ impl Doctor {
         };
         let one = Arc::new(Dataset { train: first(&self.data.train), test: self.data.test.clone() });
         let config = RunConfig::Diffusion(run.clone());
-        let task = DiffusionTask::new(run, one)?.on(self.device);
+        let task = self.task(run, one)?;
         let before = loss(&task, Words::Right)?;
         let mut learner = Learner::new(&task, &config)?;
         for _ in 0..self.steps {
