@@ -138,11 +138,20 @@ impl Doctor {
         let before = loss(&task, Words::Right)?;
         let mut learner = Learner::new(&task, &config)?;
         for _ in 0..self.steps {
-            learner.step()?;
+            match learner.step() {
+                // What else is found is worth no less.
+                Err(TrainError::NotFinite { what, value, step, .. }) => {
+                    return Ok(diverged(&format!("the {what} is {value} after {step} steps")));
+                }
+                done => done?,
+            }
         }
         let after = loss(&task, Words::Right)?;
+        if !after.is_finite() {
+            return Ok(diverged(&format!("the loss is {after} after {} steps", self.steps)));
+        }
         let learnt = Finding {
-            name: "one image by heart",
+            name: ONE_IMAGE,
             passed: Some(after < 0.3 * before),
             seen: format!("loss {before:.3} before, {after:.3} after {} steps", self.steps),
             advice: "the network does not even learn one image: look at its sizes, at the target, and at the gradients below",
@@ -161,11 +170,17 @@ impl Doctor {
         };
         let [right, wrong, none] = [Words::Right, Words::Wrong, Words::None].map(|words| loss(task, words));
         let (right, wrong, none) = (right?, wrong?, none?);
+        let advice = match [right, wrong, none].iter().all(|loss| loss.is_finite()) {
+            true => {
+                "train for longer, drop fewer texts (diffusion.drop_text), or look at what `imagen text` makes of the captions"
+            }
+            false => SPOILT,
+        };
         Ok(Finding {
             name,
             passed: Some(right < 0.995 * wrong),
             seen: format!("loss {right:.4} with the right captions, {wrong:.4} with wrong ones, {none:.4} without"),
-            advice: "train for longer, drop fewer texts (diffusion.drop_text), or look at what `imagen text` makes of the captions",
+            advice,
         })
     }
 
@@ -179,15 +194,35 @@ impl Doctor {
             return Ok(Finding::none(name, "", "name a trained model with --model"));
         };
         let means = task.channel_means()?;
-        let worst = means.iter().map(|[drawn, real]| (drawn - real).abs()).fold(0.0, f64::max);
         let seen: Vec<String> = means.iter().map(|[drawn, real]| format!("{drawn:.3} for {real:.3}")).collect();
         Ok(Finding {
             name,
-            passed: Some(worst < 0.05),
+            // NaN is near nothing.
+            passed: Some(means.iter().all(|[drawn, real]| (drawn - real).abs() < 0.05)),
             seen: seen.join(", "),
-            advice: "shades shift when images are made larger: train for longer, or lower aug and the guidance of this stage",
+            advice: match means.iter().all(|[drawn, _]| drawn.is_finite()) {
+                true => {
+                    "shades shift when images are made larger: train for longer, or lower aug and the guidance of this stage"
+                }
+                false => SPOILT,
+            },
         })
     }
+}
+
+const ONE_IMAGE: &str = "one image by heart";
+const GRADIENTS: &str = "gradients of all layers";
+
+/// What to do with a model that makes NaN of good images.
+const SPOILT: &str = "the weights of this model are spoilt: train it again with a lower learning_rate or train.clip";
+
+/// The findings of a trial in which numbers grew until they were none.
+fn diverged(seen: &str) -> [Finding; 2] {
+    let advice = "at a learning rate of 0.001 a sound network learns one image: lower train.clip, and look at the optimizer \
+                  (its momentum and weight_decay) and at diffusion.weighting";
+    let seen = seen.to_string();
+    let learnt = Finding { name: ONE_IMAGE, passed: Some(false), seen, advice };
+    [learnt, Finding::none(GRADIENTS, "", "there are none to look at before one image is learnt")]
 }
 
 /// The first image alone.
@@ -220,7 +255,7 @@ fn gradients(task: &DiffusionTask) -> Result<Finding, TrainError> {
     let say =
         |found: Option<&(String, f64)>| found.map_or(String::new(), |(layer, norm)| format!("{norm:.1e} ({layer})"));
     Ok(Finding {
-        name: "gradients of all layers",
+        name: GRADIENTS,
         passed: Some(norms.iter().all(|(_, norm)| norm.is_finite() && *norm > 0.0)),
         seen: format!("{} layers, from {} to {}", norms.len(), say(least), say(most)),
         advice: "a layer without a gradient learns nothing: the result does not depend on it",
