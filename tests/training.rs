@@ -5,7 +5,7 @@ mod tiny;
 use imagen::array::{Array, DType, Device};
 use imagen::autograd::Tensor;
 use imagen::data::Dataset;
-use imagen::nn::{Fill, Init, Param, Parameters};
+use imagen::nn::{Fill, Init, Param, Parameters, Weights};
 use imagen::train::{
     DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, TrainError, Trainer, TrainingData,
 };
@@ -318,6 +318,48 @@ fn a_crop_may_be_any_part_of_the_images_that_the_network_takes() {
     ] {
         lab.bad(1, message, &crop("run", side));
     }
+}
+
+// A model is sampled with what its last session says, and is the same model.
+#[test]
+fn how_a_model_is_sampled_may_change_when_its_run_is_resumed() {
+    let lab = Lab::new();
+    let train = |out: &'static str, extra: &[&'static str]| {
+        let larger = ["unet.low_res=true", "super_resolution.factor=2", "super_resolution.train_aug=0.5"];
+        let set = larger.iter().chain(extra).flat_map(|set| ["--set", set]);
+        lab.good(
+            &["train", "tiny.toml", "--out", out, "--quiet", "--resume"].into_iter().chain(set).collect::<Vec<_>>(),
+        );
+    };
+    let new = ["sampling.guidance=1.25", "sampling.method={steps=3}", "super_resolution.aug=0.75"];
+    let said = |run: &str| {
+        let model = Weights::read(&lab.path(run).join("model.safetensors")).unwrap();
+        let [of_model, stage] =
+            ["config", "stage"].map(|key| serde_json::from_str::<serde_json::Value>(&model.metadata[key]).unwrap());
+        let of_run = serde_json::to_value(RunFolder::new(lab.path(run)).read_config().unwrap()).unwrap();
+        assert_eq!(of_model, of_run);
+        assert!(["sampling", "super_resolution"].iter().all(|key| stage[key] == of_run[key]), "{stage} {of_run}");
+        let sampling = &of_run["sampling"];
+        [&sampling["guidance"], &sampling["method"]["steps"], &of_run["super_resolution"]["aug"]]
+            .map(|v| v.as_f64().unwrap())
+    };
+    train("whole", &[]);
+    assert_eq!(said("whole"), [2.3, 2.0, 0.1]);
+    // A run that goes on, and one that was finished.
+    train("short", &["train.steps=4"]);
+    train("short", &new);
+    assert_eq!(said("short"), [1.25, 3.0, 0.75]);
+    let weights = |run: &str| Weights::read(&lab.path(run).join("model.safetensors")).unwrap().tensors;
+    let alike = |a: &str, b: &str| weights(a).iter().zip(&weights(b)).all(|(a, b)| a.0 == b.0 && a.1.bit_eq(b.1));
+    assert!(alike("short", "whole"));
+    let before = weights("whole");
+    train("whole", &new);
+    assert_eq!(said("whole"), [1.25, 3.0, 0.75]);
+    assert!(before.iter().zip(&weights("whole")).all(|(a, b)| a.0 == b.0 && a.1.bit_eq(b.1)));
+    // What training draws by is another thing.
+    let args = ["train", "tiny.toml", "--out", "whole", "--quiet", "--resume", "--set", "unet.low_res=true"];
+    let other = ["--set", "super_resolution.factor=2", "--set", "super_resolution.train_aug=0.25"];
+    lab.bad(1, "super_resolution.train_aug is 0.25 in one and 0.5 in the other", &[&args[..], &other].concat());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::trainer::Learner;
 use super::{DiffusionRun, DiffusionTask, RunConfig, Task, TrainError, Training};
 use crate::array::Device;
 use crate::autograd::no_grad;
-use crate::cascade::StageConfig;
+use crate::cascade::{StageConfig, SuperResolutionConfig};
 use crate::data::{Dataset, Images};
 use crate::nn::Weights;
 use crate::optim::LearningRate;
@@ -89,7 +89,13 @@ impl Doctor {
         let task = self.task(self.run.clone(), self.data.clone())?;
         let stage: Option<StageConfig> = weights.metadata.get("stage").and_then(|json| serde_json::from_str(json).ok());
         let mine = task.stage();
-        let stage = stage.map(|stage| StageConfig { sampling: mine.sampling, ..stage });
+        // How it is sampled can be chosen anew at any time.
+        let aug = mine.super_resolution.map_or(0.0, |larger| larger.aug);
+        let stage = stage.map(|stage| StageConfig {
+            sampling: mine.sampling,
+            super_resolution: stage.super_resolution.map(|larger| SuperResolutionConfig { aug, ..larger }),
+            ..stage
+        });
         if stage.as_ref() != Some(mine) {
             let why = "the model was trained with another [text], [unet], [diffusion] or [super_resolution] than the config says";
             return Err(TrainError::Setup(why.into()));
