@@ -408,11 +408,12 @@ fn a_damaged_checkpoint_is_refused_and_leftovers_are_cleaned_away() {
 fn a_run_killed_before_it_began_is_no_obstacle() {
     let lab = Lab::new();
     lab.good(&["train", "tiny.toml", "--out", "whole", "--quiet"]);
-    // Empty; with half a config; with a config and nothing else.
-    for (name, resume) in [("a", false), ("b", false), ("c", true)] {
+    // Empty; with half a config; with a config and nothing else; with the embeddings of a text encoder and nothing else.
+    for (name, resume) in [("a", false), ("b", false), ("c", true), ("d", false), ("e", true)] {
         fs::create_dir(lab.path(name)).unwrap();
         match name {
             "b" => fs::write(lab.path("b/.imagen-1-0.tmp"), "task = ").unwrap(),
+            "d" | "e" => fs::write(lab.path(name).join("captions.embeddings"), "those of a T5").unwrap(),
             "c" => drop(fs::copy(lab.path("whole/config.toml"), lab.path("c/config.toml")).unwrap()),
             _ => {}
         }
@@ -420,6 +421,48 @@ fn a_run_killed_before_it_began_is_no_obstacle() {
         lab.good(&[&["train", "tiny.toml", "--out", name, "--quiet"][..], resume].concat());
         assert_same_outcome(&lab.path("whole"), &lab.path(name));
     }
+}
+
+// A trainer has the folder to itself: a second one would remove the files that the first is writing.
+#[test]
+fn only_one_process_at_a_time_trains_in_a_folder() {
+    let lab = Lab::new();
+    let data = format!("data.folder={}", lab.path("data").display());
+    let config = RunConfig::read(&lab.path("tiny.toml"), std::slice::from_ref(&data)).unwrap();
+    let task = TrainingData::load(&config).unwrap().task(&config, Device::Cpu).unwrap();
+    let trainer = || Trainer::new(&*task, &config, RunFolder::new(lab.path("run")), true);
+    let train = ["train", "tiny.toml", "--set", &data, "--quiet", "--out", "run", "--resume"];
+    let mut first = trainer().unwrap();
+    fs::write(lab.path("run/.imagen-1-0.tmp"), "half").unwrap();
+    let busy = "another process trains in run; wait until it is done, or stop it";
+    lab.bad(1, busy, &train);
+    lab.bad(1, busy, &train[..7]);
+    assert!(trainer().err().unwrap().to_string().contains("another process trains in "));
+    // Looking at the run is free; so is another folder.
+    lab.bad(1, "run is not the folder of a run with a finished model", &["info", "run"]);
+    lab.good(&[&train[..6], &["other"]].concat());
+    first.run(&AtomicBool::new(false), &mut |_| ()).unwrap();
+    lab.good(&["info", "run"]);
+    lab.bad(1, busy, &train);
+    drop(first);
+    lab.good(&train);
+    assert_same_outcome(&lab.path("run"), &lab.path("other"));
+    let names = |run: &str| -> Vec<_> {
+        let within = |path: PathBuf| path.strip_prefix(lab.path(run)).unwrap().to_path_buf();
+        snapshot(&lab.path(run)).into_keys().map(within).collect()
+    };
+    assert_eq!(names("run"), names("other"));
+}
+
+// A run that does not begin leaves no folder, not even one above it.
+#[test]
+fn a_run_that_cannot_begin_leaves_nothing() {
+    let lab = Lab::new();
+    lab.file("broken.embeddings", "no embeddings");
+    let text = "text={encoder=\"t5\", model=\"t5-mini\", max_tokens=64}";
+    let set = ["--set", text, "--set", "unet.text.dim=128", "--set", "embeddings=\"broken.embeddings\""];
+    let args = [&["train", "tiny.toml", "--out", "a/b/run"][..], &set].concat();
+    lab.bad(1, "broken.embeddings is not a whole cache of embeddings", &args);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::data::{Batches, Captions, Dataset, Split};
 use crate::diffusion::{
     Denoiser, DiscreteSchedule, Levels, LowRes, SampleError, Step, bound_terms, hybrid, loss, q_sample,
 };
-use crate::files;
 use crate::nn::Parameters;
 use crate::picture::{Layout, Picture, Text, grid};
 use crate::random::{Purpose, normal, stream};
@@ -246,10 +245,7 @@ impl Task for DiffusionTask {
         let Some(encoder) = costly(&self.model) else { return Ok(None) };
         let file = match &self.config.embeddings {
             Some(file) => file.clone(),
-            None => {
-                files::create_folder(folder.path())?;
-                folder.embeddings()
-            }
+            None => folder.embeddings(),
         };
         let cache = self.cache(&file, encoder)?;
         let cut: Vec<&str> = cache.cut().collect();
