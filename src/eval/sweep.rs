@@ -150,6 +150,7 @@ pub fn sweep(
     settings: &SweepSettings,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Sweep, ModelError> {
+    judge.check()?;
     let varied = |i: usize| settings.stage.is_none_or(|stage| stage == i);
     let low = real.map(|images| Lows::of(cascade, images, settings.samples)).transpose()?;
     let mut points = Vec::new();
@@ -179,7 +180,7 @@ pub fn sweep(
         let frechet = judge.frechet(&features);
         points.push(SweepPoint { guidance, threshold, aug, agreement: agreement.total(), frechet });
     }
-    let (agreement, frechet_real) = judge.real(settings.samples);
+    let (agreement, frechet_real) = judge.real(settings.samples)?;
     Ok(Sweep {
         samples: settings.samples,
         seed: settings.seed,
