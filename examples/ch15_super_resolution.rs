@@ -543,7 +543,7 @@ fn enlarged(chapter: &Chapter, stages: &Stages, digits: &Digits) -> Result<(), B
     for k in [1, 2, 4, 8].into_iter().filter(|k| *k <= draws) {
         println!("  {k}  {:.4}  {:.4}", error(k), error(1) * (1.0 + 1.0 / k as f64) / 2.0);
     }
-    println!("What is open and what is fixed, 8 draws each");
+    println!("What is open and what is fixed, {draws} draws each");
     println!("              deviation  largest  after shrinking  off the small image");
     for (name, small, real, drawn) in &cases {
         let factor = real.shape()[2] / small.shape()[2];

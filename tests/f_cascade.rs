@@ -1,9 +1,12 @@
 //! F. The cascade: images made larger, conditioning augmentation.
 
 mod closed_form;
+#[path = "../examples/chapter/components.rs"]
+mod components;
 mod tiny;
 
 use closed_form::{assert_all_close, assert_close};
+use components::components;
 use imagen::array::{Array, DType};
 use imagen::autograd::{Tensor, no_grad};
 use imagen::cascade::{
@@ -377,11 +380,22 @@ fn f_nested_draws_find_what_every_stage_adds() {
         let (of_b, of_a) = (pairs(&x), pairs(&pairs(&x)));
         // The variance of all is that between groups and that within them, whatever the numbers are.
         assert_close(variance(&x), variance(&of_a) + within(&of_b) + within(&x), 1e-12);
+        let images: Vec<Vec<f64>> = x.iter().map(|&pixel| vec![pixel]).collect();
+        let parts = components(&images, &[2, 2, 2]);
         // V of (16.3): of n = 2 numbers, the sum of squares over n - 1 is twice the variance.
         let v = [2.0 * variance(&of_a), 2.0 * within(&of_b), 2.0 * within(&x)];
-        let parts = [v[0] - v[1] / 2.0, v[1] - v[2] / 2.0, v[2]];
+        assert_all_close(&parts, &[v[0] - v[1] / 2.0, v[1] - v[2] / 2.0, v[2]], 1e-12);
         found.iter_mut().zip(parts).for_each(|(found, part)| *found += part / f64::from(1 << 14));
     }
     assert_all_close(&found, &own.map(|deviation| deviation * deviation), 1e-12);
 }
 // ANCHOR_END: f_nested_draws_find_what_every_stage_adds
+
+// F  Groups need not be pairs, and of several pixels the mean counts. Here 0, 1, 2 have the mean 1 and the variance 1; 10, 12, 14
+//    the mean 12 and the variance 4; 1 and 12 the variance 121 / 2, of which (1 + 4) / 2 / 3 is what three numbers leave in a mean.
+#[test]
+fn components_are_means_over_pixels_of_groups_of_any_size() {
+    let pixels = [0.0, 1.0, 2.0, 10.0, 12.0, 14.0];
+    let images = pixels.map(|pixel| vec![pixel, 5.0]);
+    assert_all_close(&components(&images, &[2, 3]), &[(60.5 - 2.5 / 3.0) / 2.0, 2.5 / 2.0], 1e-12);
+}

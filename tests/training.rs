@@ -2,11 +2,13 @@
 
 mod tiny;
 
-use imagen::array::{Array, DType};
+use imagen::array::{Array, DType, Device};
 use imagen::autograd::Tensor;
 use imagen::data::Dataset;
-use imagen::nn::{Fill, Init, Param, Parameters};
-use imagen::train::{DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, TrainError, Trainer};
+use imagen::nn::{Fill, Init, Param, Parameters, Weights};
+use imagen::train::{
+    DiffusionTask, Metrics, Outcome, Progress, RunConfig, RunFolder, Task, TrainError, Trainer, TrainingData,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -285,6 +287,81 @@ fn only_the_same_run_is_resumed() {
     }
 }
 
+// A config does not say how large its images are: that is known, and the crop judged by it, once they are there.
+#[test]
+fn a_crop_may_be_any_part_of_the_images_that_the_network_takes() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/mnist-cascade");
+    for (stage, crop) in [("sr16", 12), ("sr32", 16), ("sr32", 32), ("sr32-efficient", 24)] {
+        let set = format!("super_resolution.crop={crop}");
+        RunConfig::read(&configs.join(format!("{stage}.toml")), &[set]).unwrap();
+    }
+    let config = RunConfig::read(&configs.join("sr32.toml"), &["super_resolution.crop=64".into()]).unwrap();
+    let error = TrainingData::load(&config).unwrap().task(&config, Device::Cpu).err().unwrap().to_string();
+    assert_eq!(error, "super_resolution.crop must be at most 32, for the images have 32x32 pixels; 64 is more");
+
+    let lab = Lab::new();
+    let crop = |out: &'static str, crop: &'static str| {
+        let larger = ["--set", "super_resolution.factor=2", "--set", "unet.low_res=true", "--set", crop];
+        [&["train", "tiny.toml", "--quiet", "--out", out][..], &larger].concat()
+    };
+    for (out, side) in [("part", "super_resolution.crop=6"), ("whole", "super_resolution.crop=8")] {
+        lab.good(&crop(out, side));
+        assert!(lab.path(out).join("model.safetensors").exists());
+    }
+    for (message, side) in [
+        ("crop must be at most 8, for the images have 8x8 pixels; 10 is more", "super_resolution.crop=10"),
+        ("crop must be at most 8", "super_resolution.crop=9223372036854775806"),
+        ("crop must be above 0 and divisible by 2 and 2; 5 is not", "super_resolution.crop=5"),
+        ("crop must be above 0", "super_resolution.crop=0"),
+        ("factor must be at least 2", "super_resolution.factor=4611686018427387904"),
+        ("factor must divide the sides of the images, 8x8; 3 does not", "super_resolution.factor=3"),
+    ] {
+        lab.bad(1, message, &crop("run", side));
+    }
+}
+
+// A model is sampled with what its last session says, and is the same model.
+#[test]
+fn how_a_model_is_sampled_may_change_when_its_run_is_resumed() {
+    let lab = Lab::new();
+    let train = |out: &'static str, extra: &[&'static str]| {
+        let larger = ["unet.low_res=true", "super_resolution.factor=2", "super_resolution.train_aug=0.5"];
+        let set = larger.iter().chain(extra).flat_map(|set| ["--set", set]);
+        lab.good(
+            &["train", "tiny.toml", "--out", out, "--quiet", "--resume"].into_iter().chain(set).collect::<Vec<_>>(),
+        );
+    };
+    let new = ["sampling.guidance=1.25", "sampling.method={steps=3}", "super_resolution.aug=0.75"];
+    let said = |run: &str| {
+        let model = Weights::read(&lab.path(run).join("model.safetensors")).unwrap();
+        let [of_model, stage] =
+            ["config", "stage"].map(|key| serde_json::from_str::<serde_json::Value>(&model.metadata[key]).unwrap());
+        let of_run = serde_json::to_value(RunFolder::new(lab.path(run)).read_config().unwrap()).unwrap();
+        assert_eq!(of_model, of_run);
+        assert!(["sampling", "super_resolution"].iter().all(|key| stage[key] == of_run[key]), "{stage} {of_run}");
+        let sampling = &of_run["sampling"];
+        [&sampling["guidance"], &sampling["method"]["steps"], &of_run["super_resolution"]["aug"]]
+            .map(|v| v.as_f64().unwrap())
+    };
+    train("whole", &[]);
+    assert_eq!(said("whole"), [2.3, 2.0, 0.1]);
+    // A run that goes on, and one that was finished.
+    train("short", &["train.steps=4"]);
+    train("short", &new);
+    assert_eq!(said("short"), [1.25, 3.0, 0.75]);
+    let weights = |run: &str| Weights::read(&lab.path(run).join("model.safetensors")).unwrap().tensors;
+    let alike = |a: &str, b: &str| weights(a).iter().zip(&weights(b)).all(|(a, b)| a.0 == b.0 && a.1.bit_eq(b.1));
+    assert!(alike("short", "whole"));
+    let before = weights("whole");
+    train("whole", &new);
+    assert_eq!(said("whole"), [1.25, 3.0, 0.75]);
+    assert!(before.iter().zip(&weights("whole")).all(|(a, b)| a.0 == b.0 && a.1.bit_eq(b.1)));
+    // What training draws by is another thing.
+    let args = ["train", "tiny.toml", "--out", "whole", "--quiet", "--resume", "--set", "unet.low_res=true"];
+    let other = ["--set", "super_resolution.factor=2", "--set", "super_resolution.train_aug=0.25"];
+    lab.bad(1, "super_resolution.train_aug is 0.25 in one and 0.5 in the other", &[&args[..], &other].concat());
+}
+
 #[test]
 fn a_damaged_checkpoint_is_refused_and_leftovers_are_cleaned_away() {
     let lab = Lab::new();
@@ -331,11 +408,12 @@ fn a_damaged_checkpoint_is_refused_and_leftovers_are_cleaned_away() {
 fn a_run_killed_before_it_began_is_no_obstacle() {
     let lab = Lab::new();
     lab.good(&["train", "tiny.toml", "--out", "whole", "--quiet"]);
-    // Empty; with half a config; with a config and nothing else.
-    for (name, resume) in [("a", false), ("b", false), ("c", true)] {
+    // Empty; with half a config; with a config and nothing else; with the embeddings of a text encoder and nothing else.
+    for (name, resume) in [("a", false), ("b", false), ("c", true), ("d", false), ("e", true)] {
         fs::create_dir(lab.path(name)).unwrap();
         match name {
             "b" => fs::write(lab.path("b/.imagen-1-0.tmp"), "task = ").unwrap(),
+            "d" | "e" => fs::write(lab.path(name).join("captions.embeddings"), "those of a T5").unwrap(),
             "c" => drop(fs::copy(lab.path("whole/config.toml"), lab.path("c/config.toml")).unwrap()),
             _ => {}
         }
@@ -343,6 +421,48 @@ fn a_run_killed_before_it_began_is_no_obstacle() {
         lab.good(&[&["train", "tiny.toml", "--out", name, "--quiet"][..], resume].concat());
         assert_same_outcome(&lab.path("whole"), &lab.path(name));
     }
+}
+
+// A trainer has the folder to itself: a second one would remove the files that the first is writing.
+#[test]
+fn only_one_process_at_a_time_trains_in_a_folder() {
+    let lab = Lab::new();
+    let data = format!("data.folder={}", lab.path("data").display());
+    let config = RunConfig::read(&lab.path("tiny.toml"), std::slice::from_ref(&data)).unwrap();
+    let task = TrainingData::load(&config).unwrap().task(&config, Device::Cpu).unwrap();
+    let trainer = || Trainer::new(&*task, &config, RunFolder::new(lab.path("run")), true);
+    let train = ["train", "tiny.toml", "--set", &data, "--quiet", "--out", "run", "--resume"];
+    let mut first = trainer().unwrap();
+    fs::write(lab.path("run/.imagen-1-0.tmp"), "half").unwrap();
+    let busy = "another process trains in run; wait until it is done, or stop it";
+    lab.bad(1, busy, &train);
+    lab.bad(1, busy, &train[..7]);
+    assert!(trainer().err().unwrap().to_string().contains("another process trains in "));
+    // Looking at the run is free; so is another folder.
+    lab.bad(1, "run is not the folder of a run with a finished model", &["info", "run"]);
+    lab.good(&[&train[..6], &["other"]].concat());
+    first.run(&AtomicBool::new(false), &mut |_| ()).unwrap();
+    lab.good(&["info", "run"]);
+    lab.bad(1, busy, &train);
+    drop(first);
+    lab.good(&train);
+    assert_same_outcome(&lab.path("run"), &lab.path("other"));
+    let names = |run: &str| -> Vec<_> {
+        let within = |path: PathBuf| path.strip_prefix(lab.path(run)).unwrap().to_path_buf();
+        snapshot(&lab.path(run)).into_keys().map(within).collect()
+    };
+    assert_eq!(names("run"), names("other"));
+}
+
+// A run that does not begin leaves no folder, not even one above it.
+#[test]
+fn a_run_that_cannot_begin_leaves_nothing() {
+    let lab = Lab::new();
+    lab.file("broken.embeddings", "no embeddings");
+    let text = "text={encoder=\"t5\", model=\"t5-mini\", max_tokens=64}";
+    let set = ["--set", text, "--set", "unet.text.dim=128", "--set", "embeddings=\"broken.embeddings\""];
+    let args = [&["train", "tiny.toml", "--out", "a/b/run"][..], &set].concat();
+    lab.bad(1, "broken.embeddings is not a whole cache of embeddings", &args);
 }
 
 #[test]

@@ -103,6 +103,12 @@ pub struct SamplingConfig {
 impl StageConfig {
     /// An error naming the first entry that is wrong.
     pub fn validate(&self) -> Result<(), String> {
+        self.validate_but_for_image()?;
+        self.check_image()
+    }
+
+    /// As [`StageConfig::validate`], whatever `image` is: a run knows the size of its images only once its data is loaded.
+    pub(crate) fn validate_but_for_image(&self) -> Result<(), String> {
         self.unet.validate().map_err(|e| e.to_string())?;
         let size = rough_size(&self.unet);
         if size > MOST_PARAMETERS {
@@ -146,40 +152,70 @@ impl StageConfig {
             }
         }
         match self.super_resolution {
-            Some(_) if !self.unet.low_res => {
-                return Err("there is a [super_resolution], but the network is not shown smaller images: add unet.low_res = true".into());
-            }
-            None if self.unet.low_res => return Err("unet.low_res is true, but there is no [super_resolution]".into()),
-            Some(SuperResolutionConfig { factor, aug, train_aug, crop }) => {
-                let [_, height, width] = self.image;
-                if factor < 2 || height % factor != 0 || width % factor != 0 {
-                    return Err(format!(
-                        "super_resolution.factor must be at least 2 and divide the sides of the images, {height}x{width}; {factor} does not"
-                    ));
-                }
-                check_aug(aug).map_err(|e| format!("super_resolution.{e}"))?;
-                check_aug(train_aug).map_err(|e| format!("super_resolution.train_{e}"))?;
-                let (most, divisor) = (height.min(width), self.unet.size_divisor());
-                let fits = |c: usize| (1..=most).contains(&c) && c.is_multiple_of(factor) && c.is_multiple_of(divisor);
-                if let Some(crop) = crop.filter(|&crop| !fits(crop)) {
-                    return Err(format!(
-                        "super_resolution.crop must be at most {most} and divisible by {factor} and {divisor}; {crop} is not"
-                    ));
-                }
-            }
-            None => {}
+            Some(_) if !self.unet.low_res => Err(
+                "there is a [super_resolution], but the network is not shown smaller images: add unet.low_res = true"
+                    .into(),
+            ),
+            None if self.unet.low_res => Err("unet.low_res is true, but there is no [super_resolution]".into()),
+            Some(config) => config.validate(self.unet.size_divisor()),
+            None => Ok(()),
         }
+    }
+
+    /// An error if the images are not what the network takes, or too small for what is cut out of them.
+    fn check_image(&self) -> Result<(), String> {
         let ([channels, height, width], divisor) = (self.image, self.unet.size_divisor());
-        let fits = channels == self.unet.image_channels && height % divisor == 0 && width % divisor == 0;
-        if !fits || height == 0 || width == 0 {
+        if channels != 1 && channels != 3 {
             return Err(format!(
-                "images of {channels}x{height}x{width} do not fit the network: it takes {} channels and sides divisible by {divisor}",
+                "images of {channels}x{height}x{width} cannot be shown: they must have 1 channel (grey) or 3 (red, green, blue)"
+            ));
+        }
+        let sides = [height, width].iter().all(|&side| (1..=MOST_PIXELS).contains(&side) && side % divisor == 0);
+        if channels != self.unet.image_channels || !sides {
+            return Err(format!(
+                "images of {channels}x{height}x{width} do not fit the network: it takes {} channels and sides of at most \
+                 {MOST_PIXELS} that are divisible by {divisor}",
                 self.unet.image_channels
             ));
         }
-        Ok(())
+        let Some(SuperResolutionConfig { factor, crop, .. }) = self.super_resolution else { return Ok(()) };
+        if height % factor != 0 || width % factor != 0 {
+            return Err(format!(
+                "super_resolution.factor must divide the sides of the images, {height}x{width}; {factor} does not"
+            ));
+        }
+        match crop.filter(|&crop| crop > height.min(width)) {
+            Some(crop) => Err(format!(
+                "super_resolution.crop must be at most {}, for the images have {height}x{width} pixels; {crop} is more",
+                height.min(width)
+            )),
+            None => Ok(()),
+        }
     }
 }
+
+impl SuperResolutionConfig {
+    /// An error naming the first entry that is wrong for a network whose images have sides divisible by `divisor`.
+    fn validate(&self, divisor: usize) -> Result<(), String> {
+        let SuperResolutionConfig { factor, aug, train_aug, crop } = *self;
+        if !(2..=MOST_PIXELS).contains(&factor) {
+            return Err(format!(
+                "super_resolution.factor must be at least 2 and divide the sides of the images; {factor} does not"
+            ));
+        }
+        check_aug(aug).map_err(|e| format!("super_resolution.{e}"))?;
+        check_aug(train_aug).map_err(|e| format!("super_resolution.train_{e}"))?;
+        match crop.filter(|&c| c == 0 || !c.is_multiple_of(factor) || !c.is_multiple_of(divisor)) {
+            Some(crop) => Err(format!(
+                "super_resolution.crop must be above 0 and divisible by {factor} and {divisor}; {crop} is not"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Images with longer sides are taken for a slip of the hand: no memory would hold what a network makes of them.
+pub(crate) const MOST_PIXELS: usize = 4096;
 
 impl StageConfig {
     /// An error if this model cannot be sampled so.

@@ -7,7 +7,7 @@ mod text_to_image;
 
 pub use crate::bundled;
 pub use chain::{Cascade, CascadeConfig, CascadeProgress, StageEntry};
-pub(crate) use config::MOST_PARAMETERS;
 pub use config::{DiffusionConfig, SamplingConfig, StageConfig, SuperResolutionConfig};
+pub(crate) use config::{MOST_PARAMETERS, MOST_PIXELS};
 pub(crate) use text_to_image::condition;
 pub use text_to_image::{Edit, Lead, ModelError, Request, TextToImage};

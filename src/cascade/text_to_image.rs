@@ -97,6 +97,11 @@ pub enum ModelError {
     /// A prompt cannot be used.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// What should judge the images cannot.
+    #[error(
+        "the classifier makes NaN or infinity of {0}: its numbers overflow; let another one judge, or train it again"
+    )]
+    Judge(&'static str),
     /// It was asked to stop.
     #[error("stopped")]
     Stopped,

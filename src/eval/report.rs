@@ -60,6 +60,7 @@ pub fn evaluate(
     settings: Evaluation,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Report, ModelError> {
+    judge.check()?;
     let splits = Evaluation::SPLITS;
     let total = splits.len() * settings.samples;
     let mut draw = |prompts: Vec<String>, numbers: Range<usize>| {
@@ -79,7 +80,7 @@ pub fn evaluate(
         judged.push(judge.drawn(split, settings.samples, model.batch(), &mut draw, &mut report)?);
     }
     let [(training, features), (held_out, _), (unpaired, _)]: [_; 3] = judged.try_into().expect("one for each split");
-    let (real, frechet_real) = judge.real(settings.samples);
+    let (real, frechet_real) = judge.real(settings.samples)?;
     Ok(Report {
         samples: settings.samples,
         guidance: settings.guidance,
@@ -117,6 +118,16 @@ impl<'a> Judge<'a> {
         Judge { classifier, data, captions, real: Moments::of(&features, classifier.config().features) }
     }
 
+    /// An error if the classifier makes no features of the real training images that anything could be compared with. To be called
+    /// before images are drawn, which takes long.
+    pub fn check(&self) -> Result<(), ModelError> {
+        let Moments { mean, covariance, .. } = &self.real;
+        match mean.iter().chain(covariance).all(|v| v.is_finite()) {
+            true => Ok(()),
+            false => Err(ModelError::Judge("real training images")),
+        }
+    }
+
     /// The agreement of `samples` images for captions of a split, an equal number a class, with every template in turn, and
     /// their features [samples, d]. `batch` images are asked for at once, at least.
     ///
@@ -142,6 +153,9 @@ impl<'a> Judge<'a> {
             let numbers = start..samples.min(start + batch);
             let images = self.middle(&draw(numbers.clone().map(prompt).collect(), numbers.clone())?);
             let (found, recognised) = self.classifier.classify(&images);
+            if !found.is_finite() {
+                return Err(ModelError::Judge("images that were drawn"));
+            }
             numbers.clone().zip(recognised).for_each(|(i, class)| agreement.count(i % classes, class));
             features.extend(found.to_f64());
             if progress(numbers.end).is_break() {
@@ -162,13 +176,18 @@ impl<'a> Judge<'a> {
 
     /// The agreement of the first `samples` real test images, and their Fréchet distance to the training images: what a
     /// perfect model would get.
-    pub fn real(&self, samples: usize) -> (Agreement, f64) {
+    pub fn real(&self, samples: usize) -> Result<(Agreement, f64), ModelError> {
         let mut real = Agreement::new(self.data.test.class_names.iter());
         let features = real_features(self.classifier, &self.data.test, samples, Some(&mut real));
-        (real, self.frechet(&features))
+        self.check()?;
+        match features.iter().all(|v| v.is_finite()) {
+            true => Ok((real, self.frechet(&features))),
+            false => Err(ModelError::Judge("real test images")),
+        }
     }
 
-    /// The Fréchet distance of features [n, d] to those of the real training images. (H2)
+    /// The Fréchet distance of features [n, d] to those of the real training images. (H2) Panics if any is NaN or infinite: see
+    /// [`Judge::check`]; those of [`Judge::drawn`] are not.
     #[track_caller]
     pub fn frechet(&self, features: &[f64]) -> f64 {
         frechet_distance(&Moments::of(features, self.classifier.config().features), &self.real)

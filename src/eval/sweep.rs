@@ -159,9 +159,10 @@ pub fn sweep(
     settings: &SweepSettings,
     progress: &mut dyn FnMut(SweepProgress<'_>) -> ControlFlow<()>,
 ) -> Result<Sweep, ModelError> {
+    judge.check()?;
     let varied = |i: usize| settings.stage.is_none_or(|stage| stage == i);
     let low = real.map(|images| Lows::of(cascade, images, settings.samples)).transpose()?;
-    let (agreement, frechet_real) = judge.real(settings.samples);
+    let (agreement, frechet_real) = judge.real(settings.samples)?;
     let mut found = Sweep {
         samples: settings.samples,
         seed: settings.seed,

@@ -90,10 +90,14 @@ impl Parameters {
         self.0.iter().map(|p| (p.name().to_string(), p.tensor().into_array())).collect()
     }
 
-    /// Sets every value from `weights`, converted to the parameter's dtype. Missing, surplus and wrong-shaped tensors are
-    /// an error that names them, and then nothing has been changed.
+    /// Sets every value from `weights`, converted to the parameter's dtype. Missing, surplus and wrong-shaped tensors, and
+    /// numbers that are NaN or infinite, are an error that names them, and then nothing has been changed.
     pub fn load(&self, weights: &Weights) -> Result<(), WeightsError> {
         weights.check_names(self.0.iter().map(|p| (p.name(), p.shape())))?;
+        let spoilt = |p: &&Param| !weights.tensors[p.name()].cast(p.tensor().dtype()).is_finite();
+        if let Some(param) = self.0.iter().find(spoilt) {
+            return Err(WeightsError::NotFinite(param.name().to_string()));
+        }
         for param in &self.0 {
             let value = &weights.tensors[param.name()];
             param.update(|p| *p = value.cast(p.dtype()).to(p.device()));

@@ -33,6 +33,9 @@ pub enum WeightsError {
     /// The tensors are not those of this model.
     #[error("the weights are of another architecture: {0}; use the config they were trained with")]
     Mismatch(String),
+    /// A weight is NaN or infinite, and so would be all that is computed with it.
+    #[error("the weights hold NaN or infinity, first in {0}: they are spoilt; fetch them or train the model again")]
+    NotFinite(String),
     /// The metadata lacks something or cannot be understood.
     #[error("{}: metadata entry {key:?} {problem}", path.display())]
     Metadata {

@@ -5,6 +5,7 @@ use super::plan::process;
 use super::{MemoryPlan, TrainError, Training};
 use crate::array::{Array, DType, Device, Ledger, Shape};
 use crate::autograd::{Tensor, no_grad};
+use crate::cascade::MOST_PIXELS;
 use crate::diffusion::LowRes;
 use crate::files::{self, toml_mistake};
 use crate::kernels;
@@ -107,11 +108,11 @@ impl Blueprint {
         self.optimizer.check().map_err(|e| format!("optimizer: {e}"))?;
         let divisor = self.unet.size_divisor();
         for [channels, height, width] in [self.image, self.trained_on()] {
-            let sides = [height, width].iter().all(|&side| (1..=4096).contains(&side) && side % divisor == 0);
+            let sides = [height, width].iter().all(|&side| (1..=MOST_PIXELS).contains(&side) && side % divisor == 0);
             if channels != self.unet.image_channels || !sides {
                 return Err(format!(
                     "images of {channels}x{height}x{width} do not fit the network: it takes {} channels and sides of at most \
-                     4096 that are divisible by {divisor}",
+                     {MOST_PIXELS} that are divisible by {divisor}",
                     self.unet.image_channels
                 ));
             }

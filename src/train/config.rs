@@ -292,7 +292,8 @@ impl RunConfig {
     }
 
     /// The first entry that differs from `other` and that the course of training depends on. Intervals, the number of
-    /// steps, the places of data, encoder and embeddings, and recomputing may change when a run is resumed.
+    /// steps, the places of data, encoder and embeddings, recomputing, and how the model is sampled may change when a run is
+    /// resumed: its config.toml and its weights then say the new ones.
     pub fn difference(&self, other: &RunConfig) -> Option<String> {
         let (mine, others) = (self.decisive(), other.decisive());
         first_difference("", &mine, &others)
@@ -303,6 +304,12 @@ impl RunConfig {
         let mut value = toml::Value::try_from(self).expect("a config can always be written");
         if let Some(run) = value.as_table_mut() {
             run.remove("embeddings");
+            // Previews are drawn by it, and nothing is learnt from them.
+            run.remove("sampling");
+        }
+        // The noise on smaller images when one is drawn; train_aug is that of training.
+        if let Some(larger) = value.get_mut("super_resolution").and_then(toml::Value::as_table_mut) {
+            larger.remove("aug");
         }
         // The digest of the encoder is compared, wherever it lies.
         if let Some(text) = value.get_mut("text").and_then(toml::Value::as_table_mut) {
@@ -373,9 +380,8 @@ impl DiffusionRun {
     }
 
     fn validate(&self) -> Result<(), String> {
-        // The size of the images is known once the data is loaded; any that fits will do here.
-        let side = self.unet.size_divisor() * self.super_resolution.map_or(1, |s| s.factor.max(1));
-        self.stage([self.unet.image_channels, side, side]).validate()
+        // The size of the images is known once the data is loaded, and is judged then.
+        self.stage([self.unet.image_channels, 0, 0]).validate_but_for_image()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Training a text-to-image diffusion model.
 
+use super::remembered::Remembered;
 use super::{DiffusionRun, RunConfig, RunFolder, Task, TrainError};
 use crate::array::{Array, Device};
 use crate::autograd::Tensor;
@@ -8,15 +9,15 @@ use crate::data::{Batches, Captions, Dataset, Split};
 use crate::diffusion::{
     Denoiser, DiscreteSchedule, Levels, LowRes, SampleError, Step, bound_terms, hybrid, loss, q_sample,
 };
-use crate::files;
 use crate::nn::Parameters;
 use crate::picture::{Layout, Picture, Text, grid};
 use crate::random::{Purpose, normal, stream};
-use crate::text::EmbeddingCache;
+use crate::text::{EmbeddingCache, TextEncoder};
 use crate::unet::Condition;
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -30,8 +31,8 @@ pub struct DiffusionTask {
     /// The steps that a learned variance is that of.
     chain: DiscreteSchedule,
     batches: Batches,
-    /// The captions, encoded once.
-    embeddings: OnceLock<EmbeddingCache>,
+    /// What reads the captions instead of the model's encoder, each once.
+    reader: OnceLock<Arc<dyn TextEncoder>>,
 }
 
 /// Images in a preview: one row a class.
@@ -48,11 +49,16 @@ impl DiffusionTask {
         let batches = Batches::new(images.len(), config.train.batch, config.seed);
         let captions = Captions::of(config.data.name);
         // Captions are data, too, and what they are to the model is the encoder's.
-        let encoder = model.encoder().filter(|encoder| encoder.is_costly()).map(|encoder| encoder.digest());
+        let encoder = costly(&model).map(|encoder| encoder.digest());
         let digest = [Some(data.digest()), encoder].into_iter().flatten().collect::<Vec<_>>().join(" ");
         let chain = config.diffusion.chain();
-        Ok(DiffusionTask { digest, captions, model, chain, batches, config, data, embeddings: OnceLock::new() })
+        Ok(DiffusionTask { digest, captions, model, chain, batches, config, data, reader: OnceLock::new() })
     }
+}
+
+/// The encoder of a model, if it takes long enough to read a caption that each should be read once.
+fn costly(model: &TextToImage) -> Option<&Arc<dyn TextEncoder>> {
+    model.encoder().filter(|encoder| encoder.is_costly())
 }
 
 impl DiffusionTask {
@@ -67,6 +73,27 @@ impl DiffusionTask {
     /// What the model is made from.
     pub(super) fn stage(&self) -> &StageConfig {
         self.model.config()
+    }
+
+    /// What reads each caption once, whoever asks: the file of the config if it is there, else the encoder, whose embeddings stay
+    /// in memory. None if encoding costs next to nothing.
+    pub(super) fn reader(&self) -> Result<Option<Arc<dyn TextEncoder>>, TrainError> {
+        let Some(encoder) = costly(&self.model) else { return Ok(None) };
+        Ok(Some(match &self.config.embeddings {
+            Some(file) if file.exists() => Arc::new(self.cache(file, encoder)?),
+            _ => Arc::new(Remembered::new(encoder.clone())),
+        }))
+    }
+
+    /// The same task, whose captions are read by `reader` if there is one. It must be of the same encoder.
+    pub(super) fn read_by(self, reader: Option<Arc<dyn TextEncoder>>) -> DiffusionTask {
+        DiffusionTask { reader: reader.map_or_else(OnceLock::new, OnceLock::from), ..self }
+    }
+
+    /// The embeddings of all captions of training in `file`, which is made if it is not there.
+    fn cache(&self, file: &Path, encoder: &Arc<dyn TextEncoder>) -> Result<EmbeddingCache, TrainError> {
+        let captions = (0..self.captions.classes()).flat_map(|label| self.captions.all(Split::Training, label));
+        EmbeddingCache::open_or_make(file, encoder.clone(), captions).map_err(|e| TrainError::Setup(e.to_string()))
     }
 
     /// The first `count` test images of every class, [classes * count, C, H, W], class by class; again from the first if there are
@@ -148,8 +175,8 @@ impl DiffusionTask {
         let eps = x0.constant_like(shape, &eps);
         let levels = Levels::at(schedule, &t, x0.dtype()).to(device);
         let x_t = q_sample(&x0, &eps, &levels);
-        let condition = match self.embeddings.get() {
-            Some(embeddings) => condition(embeddings, &captions).map(Some),
+        let condition = match self.reader.get() {
+            Some(reader) => condition(&**reader, &captions).map(Some),
             None => self.model.encode(&captions),
         };
         let condition = condition.map_err(|e| TrainError::Setup(e.to_string()))?.map(|c| c.with_dropped(keep));
@@ -215,23 +242,18 @@ impl Words {
 impl Task for DiffusionTask {
     /// Lets the text encoder read all captions, if that takes long enough to be worth keeping.
     fn prepare(&self, folder: &RunFolder) -> Result<Option<String>, TrainError> {
-        let Some(encoder) = self.model.encoder().filter(|encoder| encoder.is_costly()) else { return Ok(None) };
+        let Some(encoder) = costly(&self.model) else { return Ok(None) };
         let file = match &self.config.embeddings {
             Some(file) => file.clone(),
-            None => {
-                files::create_folder(folder.path())?;
-                folder.embeddings()
-            }
+            None => folder.embeddings(),
         };
-        let captions = (0..self.captions.classes()).flat_map(|label| self.captions.all(Split::Training, label));
-        let cache = EmbeddingCache::open_or_make(&file, encoder.clone(), captions);
-        let cache = cache.map_err(|e| TrainError::Setup(e.to_string()))?;
+        let cache = self.cache(&file, encoder)?;
         let cut: Vec<&str> = cache.cut().collect();
         let note = cut.first().map(|first| {
             let count = cut.len();
             format!("{count} captions, such as {first:?}, are longer than text.max_tokens; what is beyond is left out")
         });
-        let _ = self.embeddings.set(cache);
+        let _ = self.reader.set(Arc::new(cache));
         Ok(note)
     }
 

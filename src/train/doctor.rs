@@ -5,13 +5,14 @@ use super::trainer::Learner;
 use super::{DiffusionRun, DiffusionTask, RunConfig, Task, TrainError, Training};
 use crate::array::Device;
 use crate::autograd::no_grad;
-use crate::cascade::StageConfig;
+use crate::cascade::{StageConfig, SuperResolutionConfig};
 use crate::data::{Dataset, Images};
 use crate::nn::Weights;
 use crate::optim::LearningRate;
+use crate::text::TextEncoder;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What one look found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +41,8 @@ pub struct Doctor {
     device: Device,
     /// Steps of the trial on one image.
     steps: u64,
+    /// What reads the captions for all looks, if encoding them is costly.
+    reader: OnceLock<Option<Arc<dyn TextEncoder>>>,
 }
 
 /// At this learning rate a network of any size learns one image.
@@ -51,7 +54,7 @@ const BATCHES: std::ops::Range<u64> = 1 << 40..(1 << 40) + 8;
 impl Doctor {
     /// Looks at this run. The trial on one image has `steps` steps.
     pub fn new(run: DiffusionRun, data: Arc<Dataset>, device: Device, steps: u64) -> Doctor {
-        Doctor { run, data, device, steps }
+        Doctor { run, data, device, steps, reader: OnceLock::new() }
     }
 
     /// All looks, in the order of their names below. `tell` is called with each before it begins.
@@ -68,18 +71,37 @@ impl Doctor {
         Ok(findings)
     }
 
+    /// The task of `run`, with captions that are read once for all looks.
+    fn task(&self, run: DiffusionRun, data: Arc<Dataset>) -> Result<DiffusionTask, TrainError> {
+        let task = DiffusionTask::new(run, data)?.on(self.device);
+        let reader = match self.reader.get() {
+            Some(reader) => reader.clone(),
+            None => {
+                let reader = task.reader()?;
+                self.reader.get_or_init(|| reader).clone()
+            }
+        };
+        Ok(task.read_by(reader))
+    }
+
     /// The run with these weights. An error if they are of another kind of model than it trains.
     fn trained(&self, weights: &Weights) -> Result<DiffusionTask, TrainError> {
-        let task = DiffusionTask::new(self.run.clone(), self.data.clone())?;
+        let task = self.task(self.run.clone(), self.data.clone())?;
         let stage: Option<StageConfig> = weights.metadata.get("stage").and_then(|json| serde_json::from_str(json).ok());
         let mine = task.stage();
-        let stage = stage.map(|stage| StageConfig { sampling: mine.sampling, ..stage });
+        // How it is sampled can be chosen anew at any time.
+        let aug = mine.super_resolution.map_or(0.0, |larger| larger.aug);
+        let stage = stage.map(|stage| StageConfig {
+            sampling: mine.sampling,
+            super_resolution: stage.super_resolution.map(|larger| SuperResolutionConfig { aug, ..larger }),
+            ..stage
+        });
         if stage.as_ref() != Some(mine) {
             let why = "the model was trained with another [text], [unet], [diffusion] or [super_resolution] than the config says";
             return Err(TrainError::Setup(why.into()));
         }
         task.parameters().load(weights).map_err(|e| TrainError::Setup(e.to_string()))?;
-        Ok(task.on(self.device))
+        Ok(task)
     }
 
     // ANCHOR: terminal_snr
@@ -118,15 +140,24 @@ impl Doctor {
         };
         let one = Arc::new(Dataset { train: first(&self.data.train), test: self.data.test.clone() });
         let config = RunConfig::Diffusion(run.clone());
-        let task = DiffusionTask::new(run, one)?.on(self.device);
+        let task = self.task(run, one)?;
         let before = loss(&task, Words::Right)?;
         let mut learner = Learner::new(&task, &config)?;
         for _ in 0..self.steps {
-            learner.step()?;
+            match learner.step() {
+                // What else is found is worth no less.
+                Err(TrainError::NotFinite { what, value, step, .. }) => {
+                    return Ok(diverged(&format!("the {what} is {value} after {step} steps")));
+                }
+                done => done?,
+            }
         }
         let after = loss(&task, Words::Right)?;
+        if !after.is_finite() {
+            return Ok(diverged(&format!("the loss is {after} after {} steps", self.steps)));
+        }
         let learnt = Finding {
-            name: "one image by heart",
+            name: ONE_IMAGE,
             passed: Some(after < 0.3 * before),
             seen: format!("loss {before:.3} before, {after:.3} after {} steps", self.steps),
             advice: "the network does not even learn one image: look at its sizes, at the target, and at the gradients below",
@@ -145,11 +176,17 @@ impl Doctor {
         };
         let [right, wrong, none] = [Words::Right, Words::Wrong, Words::None].map(|words| loss(task, words));
         let (right, wrong, none) = (right?, wrong?, none?);
+        let advice = match [right, wrong, none].iter().all(|loss| loss.is_finite()) {
+            true => {
+                "train for longer, drop fewer texts (diffusion.drop_text), or look at what `imagen text` makes of the captions"
+            }
+            false => SPOILT,
+        };
         Ok(Finding {
             name,
             passed: Some(right < 0.995 * wrong),
             seen: format!("loss {right:.4} with the right captions, {wrong:.4} with wrong ones, {none:.4} without"),
-            advice: "train for longer, drop fewer texts (diffusion.drop_text), or look at what `imagen text` makes of the captions",
+            advice,
         })
     }
 
@@ -163,15 +200,35 @@ impl Doctor {
             return Ok(Finding::none(name, "", "name a trained model with --model"));
         };
         let means = task.channel_means()?;
-        let worst = means.iter().map(|[drawn, real]| (drawn - real).abs()).fold(0.0, f64::max);
         let seen: Vec<String> = means.iter().map(|[drawn, real]| format!("{drawn:.3} for {real:.3}")).collect();
         Ok(Finding {
             name,
-            passed: Some(worst < 0.05),
+            // NaN is near nothing.
+            passed: Some(means.iter().all(|[drawn, real]| (drawn - real).abs() < 0.05)),
             seen: seen.join(", "),
-            advice: "shades shift when images are made larger: train for longer, or lower aug and the guidance of this stage",
+            advice: match means.iter().all(|[drawn, _]| drawn.is_finite()) {
+                true => {
+                    "shades shift when images are made larger: train for longer, or lower aug and the guidance of this stage"
+                }
+                false => SPOILT,
+            },
         })
     }
+}
+
+const ONE_IMAGE: &str = "one image by heart";
+const GRADIENTS: &str = "gradients of all layers";
+
+/// What to do with a model that makes NaN of good images.
+const SPOILT: &str = "the weights of this model are spoilt: train it again with a lower learning_rate or train.clip";
+
+/// The findings of a trial in which numbers grew until they were none.
+fn diverged(seen: &str) -> [Finding; 2] {
+    let advice = "at a learning rate of 0.001 a sound network learns one image: lower train.clip, and look at the optimizer \
+                  (its momentum and weight_decay) and at diffusion.weighting";
+    let seen = seen.to_string();
+    let learnt = Finding { name: ONE_IMAGE, passed: Some(false), seen, advice };
+    [learnt, Finding::none(GRADIENTS, "", "there are none to look at before one image is learnt")]
 }
 
 /// The first image alone.
@@ -204,7 +261,7 @@ fn gradients(task: &DiffusionTask) -> Result<Finding, TrainError> {
     let say =
         |found: Option<&(String, f64)>| found.map_or(String::new(), |(layer, norm)| format!("{norm:.1e} ({layer})"));
     Ok(Finding {
-        name: "gradients of all layers",
+        name: GRADIENTS,
         passed: Some(norms.iter().all(|(_, norm)| norm.is_finite() && *norm > 0.0)),
         seen: format!("{} layers, from {} to {}", norms.len(), say(least), say(most)),
         advice: "a layer without a gradient learns nothing: the result does not depend on it",

@@ -12,6 +12,7 @@ mod diffusion;
 mod doctor;
 mod metrics;
 mod plan;
+mod remembered;
 mod run_folder;
 mod span_corruption;
 mod trainer;

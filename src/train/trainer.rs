@@ -1,5 +1,6 @@
 //! The training loop.
 
+use super::run_folder::Claim;
 use super::{Checkpoint, CheckpointError, Metrics, Pending, Record, RunConfig, RunFolder, TrainConfig, Training};
 use crate::array::{Array, Device};
 use crate::autograd::Tensor;
@@ -17,7 +18,8 @@ pub trait Task {
     /// The parameters of the model.
     fn parameters(&self) -> &Parameters;
 
-    /// Called once before the first step, before anything of the run is in `folder`. What it returns is shown to the user.
+    /// Called once before the first step, before anything of the run is in `folder`, which is there. What it returns is shown to
+    /// the user.
     fn prepare(&self, _folder: &RunFolder) -> Result<Option<String>, TrainError> {
         Ok(None)
     }
@@ -69,6 +71,12 @@ pub enum TrainError {
     /// The folder has something in it.
     #[error("{0} is not empty; add --resume to continue that run, or choose another folder with --out")]
     Occupied(String),
+    /// Another process trains in the folder.
+    #[error(
+        "another process trains in {0}; wait until it is done, or stop it (Ctrl-C writes a checkpoint) and add --resume, or \
+         choose another folder with --out"
+    )]
+    Busy(String),
     /// The folder has something in it that is no run.
     #[error("{0} holds no run that could be resumed: it has no config.toml; choose another folder with --out")]
     NoRun(String),
@@ -178,6 +186,8 @@ pub struct Trainer<'a> {
     metrics: Metrics,
     /// What the task has to say before it begins.
     note: Option<String>,
+    /// No other process may write there meanwhile.
+    _claim: Claim,
 }
 
 impl<'a> Learner<'a> {
@@ -286,7 +296,8 @@ impl Training for Learner<'_> {
 
 impl<'a> Trainer<'a> {
     /// Starts a run in an empty folder, or continues the one in it if `resume`: what it recorded after its newest checkpoint
-    /// is then written again. Errors, changing nothing, if something else is there.
+    /// is then written again. Errors, changing nothing, if something else is there, or if another trainer is at work there: the folder
+    /// is this one's until it is dropped.
     pub fn new(
         task: &'a dyn Task,
         config: &'a RunConfig,
@@ -294,6 +305,7 @@ impl<'a> Trainer<'a> {
         resume: bool,
     ) -> Result<Trainer<'a>, TrainError> {
         let mut learner = Learner::new(task, config)?;
+        let claim = folder.claim()?.ok_or_else(|| TrainError::Busy(folder.path().display().to_string()))?;
         let mut seconds = 0.0;
         if let Some(checkpoint) = existing(task, config, &folder, resume)? {
             (learner.step, learner.pending) = (checkpoint.step, checkpoint.pending);
@@ -308,7 +320,7 @@ impl<'a> Trainer<'a> {
         let meta = serde_json::to_string_pretty(&task.metadata()).expect("strings can always be written");
         files::write(&folder.meta(), meta.as_bytes())?;
         let metrics = Metrics::open(&folder.metrics(), learner.step)?;
-        Ok(Trainer { learner, folder, seconds, metrics, note })
+        Ok(Trainer { learner, folder, seconds, metrics, note, _claim: claim })
     }
 
     /// Steps done so far.

@@ -2,6 +2,7 @@
 
 use super::tiny::{JUDGE, Lab, SIDE, TINY, idx, write_data};
 use super::{lab, runs};
+use imagen::array::Array;
 use imagen::nn::Weights;
 use imagen::picture::{self, Picture, Text};
 use std::fs;
@@ -219,9 +220,37 @@ fn wrong_models() {
         (altered("lost", &|w| drop(w.tensors.pop_first())), "is missing"),
         (altered("key", &|w| stage(w, "\"blocks\":1", "\"block\":1")), "cannot be understood: unknown field `block`"),
         (altered("none", &|w| stage(w, "\"base_channels\":8", "\"base_channels\":0")), "unet.base_channels must be"),
-        (altered("huge", &|w| stage(w, "[1,8,8]", "[1,8,0]")), "images of 1x8x0 do not fit"),
+        (altered("flat", &|w| stage(w, "[1,8,8]", "[1,8,0]")), "images of 1x8x0 do not fit"),
+        (
+            altered("huge", &|w| stage(w, "[1,8,8]", "[1,1048576,1048576]")),
+            "takes 1 channels and sides of at most 4096",
+        ),
+        (altered("long", &|w| stage(w, "[1,8,8]", "[1,4611686018427387904,8]")), "sides of at most 4096"),
+        (altered("odd", &|w| stage(w, "[1,8,8]", "[2,8,8]")), "images of 2x8x8 cannot be shown"),
     ] {
         lab.bad(1, message, &["sample", "seven", "--model", &file]);
+    }
+
+    // Numbers that are none, and such that become none.
+    let fill = |w: &mut Weights, name: &str, value: f32| {
+        let array = w.tensors.get_mut(name).unwrap();
+        *array = Array::from_vec(array.shape().clone(), vec![value; array.numel()]);
+    };
+    let spoilt = altered("spoilt", &|w| fill(w, "conv_in.weight", f32::NAN));
+    let message = "spoilt.safetensors: the weights hold NaN or infinity, first in conv_in.weight";
+    lab.bad(1, message, &["sample", "seven", "--model", &spoilt]);
+    let judge = Weights::read(&lab.path("judge.safetensors")).unwrap();
+    for (value, message) in [
+        (f32::NAN, "judge-bad.safetensors: the weights hold NaN or infinity, first in features.weight"),
+        (3e38, "the classifier makes NaN or infinity of real training images"),
+    ] {
+        let mut judge = judge.clone();
+        fill(&mut judge, "features.weight", value);
+        lab.file("judge-bad.safetensors", judge.to_bytes(true));
+        for command in ["eval", "sweep"] {
+            let args = ["tiny.safetensors", "--classifier", "judge-bad.safetensors", "--data", "data"];
+            lab.bad(1, message, &[&[command], &args[..]].concat());
+        }
     }
 }
 

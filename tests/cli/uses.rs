@@ -475,6 +475,16 @@ fn a_check_up_says_what_is_wrong_and_what_to_do() {
     assert_eq!(findings(0, &["--set", "train.steps=6"])[..4], [good; 4]);
     assert_eq!(findings(1, &["--set", "train.ema=0.9999", "--set", "train.steps=1"])[1], bad);
     assert_eq!(findings(1, &["--steps", "1"])[2], bad);
+    // A trial in which the numbers grow without end is a finding like another, and the rest is looked at all the same.
+    let decay = ["--set", "optimizer={kind=\"adamw\", weight_decay=1e6}", "--model", "tiny.safetensors"];
+    assert_eq!(findings(1, &decay), [good, good, bad, None, bad, None]);
+    let ran = lab.run(&["doctor", "tiny.toml", "--quiet", "--set", decay[1]]);
+    assert!(
+        ran.out.contains(" after ") && ran.out.contains("lower train.clip, and look at the optimizer"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.err.is_empty() && !ran.out.contains("checkpoint"), "{}{}", ran.out, ran.err);
     // Six steps on random images: nothing is known of captions yet.
     assert_eq!(findings(1, &["--model", "tiny.safetensors"])[4..], [bad, None]);
     let table = lab.run(&["doctor", "tiny.toml", "--steps", "1"]);
