@@ -494,5 +494,14 @@ fn a_check_up_says_what_is_wrong_and_what_to_do() {
         "{}",
         table.out
     );
+    // Captions come from the file that training would take them from.
+    lab.file("broken.embeddings", "no embeddings");
+    let text = "text={encoder=\"t5\", model=\"t5-mini\", max_tokens=64}";
+    let set = ["--set", text, "--set", "unet.text.dim=128", "--set", "embeddings=\"broken.embeddings\""];
+    let args = [&["doctor", "tiny.toml", "--steps", "1", "--quiet"][..], &set].concat();
+    lab.bad(1, "broken.embeddings is not a whole cache of embeddings", &args);
+    // One that is not there is not made.
+    let ran = lab.run(&[&args[..args.len() - 1], &["embeddings=\"none.embeddings\""]].concat());
+    assert!(ran.out.contains("one image by heart") && !lab.path("none.embeddings").exists(), "{}{}", ran.out, ran.err);
     lab.bad(1, "only diffusion models are checked up", &["doctor", "judge.toml"]);
 }
