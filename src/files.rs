@@ -111,9 +111,37 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
 
 /// Writes `bytes` to the file `path`, atomically: into a temporary file of the same folder, synced, then renamed.
 /// Whatever fails, the file that was there stays whole and no temporary file is left. A link stays a link: the file it
-/// points to is replaced. A file that is marked read-only, and what is no ordinary file, is an error.
+/// points to is replaced. A file that is marked read-only, a link to nothing, and what is no ordinary file, is an error.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace(path, |file| file.write_all(bytes))
+}
+
+/// Writes `bytes` to a new file `path`, atomically as [`write()`] does. If there is anything of that name when the file is
+/// complete, even if it was not there at the start, that stays, and the error is of the kind `AlreadyExists`.
+pub fn publish_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let failed = |e| FileError::new("write", path, e);
+    let folder = folder_of(path);
+    let (mut file, temporary) = temporary(folder).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    drop(file);
+    // Unlike a rename, a second name for the file replaces nothing.
+    match fs::hard_link(&temporary.0, path) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(failed(e)),
+        Err(_) => claim_and_rename(&temporary.0, path).map_err(failed)?,
+        Ok(()) => {}
+    }
+    drop(temporary);
+    // As in `replace`.
+    let _ = sync_folder(folder);
+    Ok(())
+}
+
+/// For disks without hard links (FAT, some network ones): an empty file takes the name, and only then is replaced.
+fn claim_and_rename(complete: &Path, path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(path)?;
+    fs::rename(complete, path).inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
 }
 
 /// [`write()`] with what `fill` writes.
@@ -144,6 +172,10 @@ fn target(path: &Path) -> Result<PathBuf, FileError> {
         // Renaming would go through where opening the file would not.
         Ok(found) if found.permissions().readonly() => refuse(ErrorKind::PermissionDenied, "permission denied"),
         Ok(_) => fs::canonicalize(path).map_err(failed),
+        // Renaming would replace the link, and what it is for would stay away.
+        Err(_) if fs::symlink_metadata(path).is_ok() => {
+            refuse(ErrorKind::InvalidInput, "it is a link to nothing; remove it, or choose another name")
+        }
         Err(_) => Ok(path.to_path_buf()),
     }
 }
@@ -278,6 +310,55 @@ mod tests {
         write(&link, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_nothing_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link.svg");
+        std::os::unix::fs::symlink("nothing", &link).unwrap();
+        for error in [write(&link, b"new").unwrap_err(), check_file(&link).unwrap_err()] {
+            assert!(
+                error.to_string().ends_with("it is a link to nothing; remove it, or choose another name"),
+                "{error}"
+            );
+        }
+        assert_eq!(publish_new(&link, b"new").unwrap_err().source.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("nothing"));
+        assert_eq!(names(folder.path()), ["link.svg"]);
+    }
+
+    #[test]
+    fn of_many_writers_of_a_new_file_one_succeeds_and_nothing_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let write = &|i: u8| publish_new(&path, &[i; 9]).map(|()| i);
+        let written: Vec<_> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..8).map(|i| scope.spawn(move || write(i))).collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        let (done, refused): (Vec<_>, Vec<_>) = written.into_iter().partition(Result::is_ok);
+        assert_eq!((done.len(), refused.len()), (1, 7));
+        assert!(refused.iter().all(|r| r.as_ref().unwrap_err().source.kind() == ErrorKind::AlreadyExists));
+        assert_eq!(read(&path).unwrap(), [*done[0].as_ref().unwrap(); 9]);
+        assert_eq!(names(folder.path()), ["a.png"]);
+    }
+
+    #[test]
+    fn without_hard_links_a_new_file_replaces_nothing_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let [complete, path] = ["complete", "a.png"].map(|name| folder.path().join(name));
+        fs::write(&complete, "new").unwrap();
+        fs::write(&path, "old").unwrap();
+        assert_eq!(claim_and_rename(&complete, &path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(read(&path).unwrap(), b"old");
+        fs::remove_file(&path).unwrap();
+        claim_and_rename(&complete, &path).unwrap();
+        assert_eq!(read(&path).unwrap(), b"new");
+        // A name that was taken for nothing is given back.
+        claim_and_rename(&complete, &path.with_extension("svg")).unwrap_err();
+        assert_eq!(names(folder.path()), ["a.png"]);
     }
 
     #[test]

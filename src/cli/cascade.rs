@@ -1,11 +1,11 @@
 //! `imagen sample --cascade` and `imagen upscale`: models one after the other.
 
-use super::output::{NewPicture, Target, file_names, preview, progress_bar, texts};
+use super::output::{NewPicture, Target, progress_bar, report, texts};
 use super::request::{self, Drawing, MOST_IMAGES};
 use super::sample::{self, SampleArgs};
-use super::{Common, Failure, Result, fail, model, note, print};
+use super::{Common, Failure, Result, fail, input, model, note};
 use clap::Args;
-use imagen::array::{Array, Device};
+use imagen::array::Device;
 use imagen::autograd::Tensor;
 use imagen::bundled;
 use imagen::cascade::{Cascade, CascadeConfig, Request, StageEntry, TextToImage};
@@ -14,9 +14,11 @@ use imagen::eval::Lows;
 use imagen::files;
 use imagen::picture::{self, Layout, Picture, Text, grid};
 use imagen::train::DataConfig;
+use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Make an image larger.
 ///
@@ -60,6 +62,8 @@ pub(super) struct Named {
     pub(super) data: Option<DataConfig>,
     entries: Vec<StageEntry>,
     digests: Vec<String>,
+    /// The place of each stage in the file, from 1.
+    numbers: Vec<usize>,
 }
 
 impl Named {
@@ -77,7 +81,8 @@ impl Named {
 
     fn of(entries: Vec<StageEntry>, upper: bool, device: Device) -> Result<Named> {
         let (mut stages, mut digests, mut kept, mut data) = (Vec::new(), Vec::new(), Vec::new(), None);
-        for entry in entries {
+        let mut numbers = Vec::new();
+        for (number, entry) in (1..).zip(entries) {
             entry.check().map_err(Failure)?;
             let found = model::find(&entry.model.to_string_lossy())?;
             let stage = found.text_to_image()?;
@@ -93,12 +98,24 @@ impl Named {
                 data = found.data();
                 digests.push(found.digest);
                 kept.push(entry);
+                numbers.push(number);
             }
         }
         if upper && kept.is_empty() {
             return fail("it does not make images larger");
         }
-        Ok(Named { cascade: Cascade::new(stages)?.on(device), data, entries: kept, digests })
+        Ok(Named { cascade: Cascade::new(stages)?.on(device), data, entries: kept, digests, numbers })
+    }
+
+    /// Where the stage of this number in the file stands among those that were read.
+    pub(super) fn stage(&self, number: usize) -> Result<usize> {
+        let last = self.numbers.last().copied().unwrap_or(0);
+        self.numbers.iter().position(|&n| n == number).ok_or_else(|| {
+            Failure(match number > last {
+                true => format!("there is no stage {number}: the cascade has {last}"),
+                false => format!("stage {number} is left out: real images stand in its place"),
+            })
+        })
     }
 
     /// What every stage is asked for: as its model says, then as the file says.
@@ -136,6 +153,13 @@ impl Named {
             ("requests", serde_json::to_string(requests)?),
         ];
         Ok(texts(&requests[0], others))
+    }
+
+    /// What there is to say of images that were drawn.
+    fn json(&self, requests: &[Request], seconds: f64, device: Device) -> Value {
+        let models: Vec<&Path> = self.entries.iter().map(|entry| &*entry.model).collect();
+        let (sha256, device) = (&self.digests, device.to_string());
+        json!({ "seconds": seconds, "requests": requests, "models": models, "sha256": sha256, "device": device })
     }
 }
 
@@ -186,17 +210,18 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
         requests.iter_mut().for_each(|request| request.one_noise_each = true);
     }
     set(&mut requests, &args.drawing, |request| args.apply(request))?;
-    let Some(last) = requests.last() else { return fail("the cascade has no stage") };
-    let pairs = || pairs(&requests, &named);
-    pairs().try_for_each(|(request, stage)| request::check(request, stage))?;
-    // It is enough that one stage heeds it.
-    let heeded = |(request, stage): (&Request, &TextToImage)| request.guidance > 1.0 && stage.encoder().is_some();
-    if let (false, Some((request, stage))) = (pairs().any(heeded), pairs().next()) {
-        request::note_on_negative(request, stage);
+    let asked = pairs(&requests, &named);
+    asked.iter().try_for_each(|(request, stage)| request::check(request, stage))?;
+    if real.is_none() {
+        request::notes(&asked);
     }
     let one = args.stages.then_some("the stages side by side are");
-    let target = Target::of(args.out.as_deref(), args.force, one, last)?;
+    // The seed of the first stage is the one that was asked for.
+    let target = Target::of(args.out.as_deref(), args.force, one, &requests[0])?;
+    let start = Instant::now();
     let drawn = named.draw(&requests, real.as_ref().map(|real| &real.low), args.common.quiet)?;
+    let seconds = start.elapsed().as_secs_f64();
+
     let texts = |requests: &[Request]| {
         let mut text = named.texts(requests)?;
         if real.is_some() {
@@ -205,40 +230,29 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
         Ok::<Text, Failure>(text)
     };
     let pictures = drawn.last().map_or(&[][..], Vec::as_slice);
-    let sheet = match &real {
-        Some(Real { pictures: [low, whole], .. }) if args.stages => {
-            side_by_side(&[std::slice::from_ref(low), &drawn, std::slice::from_ref(whole)].concat(), None)
-        }
-        None if args.stages => side_by_side(&drawn, None),
-        Some(_) => grid(pictures, Layout::new((pictures.len() as f64).sqrt().ceil() as usize)),
-        None => sample::sheet(pictures, last),
-    };
-    let written = match target {
-        Target::File(path) => {
-            picture::write(&path, &sheet, &texts(&requests)?)?;
-            preview(&sheet, &args.common);
-            vec![path]
-        }
-        Target::Folder(folder) => {
-            let paths = file_names(&folder, last);
-            for (i, (path, picture)) in paths.iter().zip(pictures).enumerate() {
-                let own: Vec<Request> = requests.iter().map(|request| sample::single(request, i)).collect();
-                picture::write(path, picture, &texts(&own)?)?;
+    let sheet = || {
+        let sheet = match &real {
+            Some(Real { pictures: [low, whole], .. }) if args.stages => {
+                side_by_side(&[std::slice::from_ref(low), &drawn, std::slice::from_ref(whole)].concat(), None)
             }
-            paths
-        }
+            None if args.stages => side_by_side(&drawn, None),
+            Some(_) => grid(pictures, Layout::new((pictures.len() as f64).sqrt().ceil() as usize)),
+            None => sample::sheet(pictures, &requests[0]),
+        };
+        Ok((sheet, texts(&requests)?))
     };
-    if args.common.json {
-        print(serde_json::json!({ "files": written, "requests": requests, "device": device.to_string() }));
-    } else {
-        written.iter().for_each(|path| print(path.display()));
-    }
+    let single = |i: usize| {
+        let own: Vec<Request> = requests.iter().map(|request| request::single(request, i)).collect();
+        Ok((pictures[i].clone(), texts(&own)?))
+    };
+    let files = target.write(&args.common, sheet, single)?;
+    report(&args.common, &files, named.json(&requests, seconds, device));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Every request with the stage that it is for.
-fn pairs<'a>(requests: &'a [Request], named: &'a Named) -> impl Iterator<Item = (&'a Request, &'a TextToImage)> {
-    requests.iter().zip(named.cascade.stages())
+fn pairs<'a>(requests: &'a [Request], named: &'a Named) -> Vec<(&'a Request, &'a TextToImage)> {
+    requests.iter().zip(named.cascade.stages()).collect()
 }
 
 /// The flags, on top of the requests of all stages. Their seeds stay as far apart as they are.
@@ -257,6 +271,7 @@ fn set(requests: &mut [Request], drawing: &Drawing, flags: impl Fn(&mut Request)
 /// The settings in a picture that a cascade drew.
 fn remembered(path: &Path, named: &Named) -> Result<Vec<Request>> {
     let (_, text) = picture::read(path)?;
+    request::check_from_noise(path, &text)?;
     if text.contains_key("from real") {
         return fail(format!("{} began with real images; draw such a one anew with --from-real", path.display()));
     }
@@ -300,7 +315,7 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
     let first = &named.cascade.stages()[0];
     let factor = first.config().super_resolution.map_or(1, |stage| stage.factor);
     let [channels, height, width] = first.image_size();
-    let small = resized(&picture::read(&args.image)?.0, [channels, height / factor, width / factor]);
+    let small = input::image(&args.image, [channels, height / factor, width / factor])?;
 
     let prompts = [args.prompt.clone().unwrap_or_default()];
     let mut requests = named.requests(&prompts, args.count as usize, 0);
@@ -313,18 +328,25 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
         }
         Ok(())
     })?;
-    match args.prompt {
-        None if requests.iter().any(|request| request.negative.is_some()) => {
+    match (&args.prompt, &args.drawing) {
+        (Some(_), _) => {
+            let asked = pairs(&requests, &named);
+            asked.iter().try_for_each(|(request, stage)| request::check(request, stage))?;
+            request::notes(&asked);
+        }
+        (None, Drawing { negative: Some(_), .. }) => {
             return fail("--negative needs a --prompt: guidance leads from the one to the other");
         }
-        None => {}
-        Some(_) => pairs(&requests, &named).try_for_each(|(request, stage)| request::check(request, stage))?,
-    }
-    if args.prompt.is_some() && first.encoder().is_none() {
-        note("note: this model takes no text; the words have no effect");
+        (None, Drawing { method, .. }) if method.guidance.is_some() => {
+            return fail("--guidance needs a --prompt: without words there is nothing to be guided by");
+        }
+        (None, _) => {}
     }
     let copies = small.broadcast_to([args.count as usize, channels, height / factor, width / factor]);
+    let start = Instant::now();
     let drawn = named.draw(&requests, Some(&copies), args.common.quiet)?;
+    let seconds = start.elapsed().as_secs_f64();
+
     let from = Picture::from_array(small.array()).remove(0);
     let last = drawn.last().map_or(&[][..], Vec::as_slice);
     let sheet = match (args.stages, last) {
@@ -332,32 +354,9 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
         (false, _) => grid(last, Layout::new((last.len() as f64).sqrt().ceil() as usize)),
         (true, _) => side_by_side(&drawn, Some(&from)),
     };
-    picture::write(&args.picture.out, &sheet, &named.texts(&requests)?)?;
-    match args.common.json {
-        true => print(
-            serde_json::json!({ "files": [&args.picture.out], "requests": requests, "device": device.to_string() }),
-        ),
-        false => print(args.picture.out.display()),
-    }
+    let mut text = named.texts(&requests)?;
+    text.insert("image".to_string(), args.image.display().to_string());
+    let files = args.picture.save(&sheet, &text)?;
+    report(&args.common, &files, named.json(&requests, seconds, device));
     Ok(ExitCode::SUCCESS)
-}
-
-/// A picture as [1, C, H, W] in [-1, 1]: grey or in colour as the model wants it, and stretched to its size. Pixels are means of
-/// squares, or between neighbours where the picture is not a multiple of that size.
-pub(super) fn resized(picture: &Picture, [channels, height, width]: [usize; 3]) -> Tensor {
-    let (h, w, c) = (picture.height, picture.width, picture.channels);
-    let plane = |channel: usize| -> Vec<f32> {
-        let value = |pixel: &[u8]| match (channels, c) {
-            (1, 3) => pixel.iter().map(|&v| f32::from(v)).sum::<f32>() / 3.0,
-            (_, 1) => f32::from(pixel[0]),
-            _ => f32::from(pixel[channel]),
-        };
-        picture.pixels.chunks_exact(c).map(|pixel| value(pixel) / 127.5 - 1.0).collect()
-    };
-    let values: Vec<f32> = (0..channels).flat_map(plane).collect();
-    let whole = Tensor::constant(Array::from_vec([1, channels, h, w], values));
-    let factor = (h / height).min(w / width).max(1);
-    // Squares of pixels first: interpolation alone would skip most of a much larger picture.
-    let near = whole.resize_bilinear(height * factor, width * factor);
-    near.avg_pool2d(factor).clamp(-1.0, 1.0)
 }

@@ -13,10 +13,10 @@ use std::process::ExitCode;
 #[derive(Args)]
 pub struct DoctorArgs {
     /// The config of the run, such as configs/mnist.toml
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// Change an entry of the config: --set train.batch=32
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    pub(super) overrides: Vec<String>,
     /// A model that was trained with this config: a bundled one, a .safetensors file or the folder of a run
     #[arg(long)]
     model: Option<String>,

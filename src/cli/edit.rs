@@ -1,16 +1,18 @@
 //! `imagen edit`
 
-use super::cascade::resized;
-use super::output::{NewPicture, progress_bar, texts};
-use super::request::{Drawing, MOST_IMAGES, check, note_on_negative};
-use super::{Common, Result, fail, model, note, print};
+use super::output::{NewPicture, progress_bar, report, texts};
+use super::request::{Drawing, MOST_IMAGES, SamplerName, check, notes};
+use super::{Common, Result, fail, input, model};
 use clap::Args;
 use imagen::autograd::Tensor;
 use imagen::cascade::{Edit, Request};
-use imagen::picture::{self, Layout, Picture, grid};
+use imagen::diffusion::SamplerKind;
+use imagen::picture::{Layout, Picture, grid};
+use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Change an image.
 ///
@@ -55,14 +57,17 @@ fn parse_strength(text: &str) -> std::result::Result<f64, String> {
 pub fn run(args: &EditArgs) -> Result {
     let device = args.common.prepare()?;
     args.picture.check()?;
+    if let (Some(_), Some(SamplerName::Ddim | SamplerName::DpmSolver)) = (&args.mask, args.drawing.method.sampler) {
+        return fail("with --mask the --sampler must be an ancestral one: each step is taken again from fresh noise");
+    }
     let found = model::find(&args.model)?;
     let model = found.text_to_image()?.on(device);
     let [channels, height, width] = model.image_size();
-    let image = resized(&picture::read(&args.image)?.0, [channels, height, width]);
+    let image = input::image(&args.image, [channels, height, width])?;
     let edit = match &args.mask {
         None => Edit::Renoise { start: args.strength },
         Some(mask) => {
-            let white = resized(&picture::read(mask)?.0, [1, height, width]);
+            let white = input::image(mask, [1, height, width])?;
             let stays: Vec<f64> = white.to_f64().iter().map(|&v| f64::from(u8::from(v < 0.0))).collect();
             if stays.iter().all(|&stays| stays == 1.0) {
                 return fail(format!("{} has nothing white in it, so nothing would be drawn anew", mask.display()));
@@ -71,21 +76,26 @@ pub fn run(args: &EditArgs) -> Result {
         }
     };
     let mut request = Request { count: args.count as usize, ..model.request(vec![args.prompt.clone()]) };
+    if let (Edit::Inpaint { .. }, SamplerKind::Ddim { .. } | SamplerKind::DpmSolver {}) =
+        (&edit, request.sampling.sampler)
+    {
+        // What a part is drawn by in any case: going forward again takes noise.
+        request.sampling.sampler = SamplerKind::Ancestral { gamma: 0.0 };
+    }
     args.drawing.apply(&mut request)?;
     check(&request, &model)?;
-    note_on_negative(&request, &model);
-    if model.encoder().is_none() {
-        note("note: this model takes no text; the words have no effect");
-    }
+    notes(&[(&request, &model)]);
     let rounds = if let Edit::Inpaint { rounds, .. } = edit { rounds } else { 1 };
     let steps = request.sampling.steps * rounds * request.count.div_ceil(model.batch());
     let bar = progress_bar(args.common.quiet, steps, "steps");
     let copies = image.broadcast_to([request.count, channels, height, width]);
+    let start = Instant::now();
     let drawn = model.edit(&request, &copies, &edit, &mut |_| {
         bar.inc(1);
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
+    let seconds = start.elapsed().as_secs_f64();
 
     let mut cells = vec![Picture::from_array(image.array()).remove(0)];
     if let Edit::Inpaint { mask, .. } = &edit {
@@ -95,14 +105,21 @@ pub fn run(args: &EditArgs) -> Result {
     // A picture in colour beside grey ones: all in colour.
     let cells: Vec<Picture> = cells.iter().map(in_colour).collect();
     let sheet = grid(&cells, Layout::new(cells.len().min(10)));
-    let text = texts(&request, [("model", found.origin.clone()), ("model sha256", found.digest.clone())]);
-    picture::write(&args.picture.out, &sheet, &text)?;
-    match args.common.json {
-        true => {
-            print(serde_json::json!({ "files": [&args.picture.out], "request": request, "device": device.to_string() }))
-        }
-        false => print(args.picture.out.display()),
-    }
+    let how = match &args.mask {
+        None => json!({ "strength": args.strength }),
+        Some(mask) => json!({ "mask": mask, "rounds": args.rounds }),
+    };
+    let others = [
+        ("model", found.origin.clone()),
+        ("model sha256", found.digest.clone()),
+        ("request", serde_json::to_string(&request)?),
+        ("image", args.image.display().to_string()),
+        ("edit", how.to_string()),
+    ];
+    let files = args.picture.save(&sheet, &texts(&request, others))?;
+    let (model, sha256, device) = (&found.origin, &found.digest, device.to_string());
+    let more = json!({ "seconds": seconds, "request": request, "edit": how, "model": model, "sha256": sha256, "device": device });
+    report(&args.common, &files, more);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,14 +1,14 @@
 //! `imagen eval`
 
-use super::output::{self, progress_bar};
-use super::{Common, Failure, Result, fail, model, note, print};
+use super::output::{Results, progress_bar};
+use super::request::Method;
+use super::{Common, Failure, Result, fail, model, print};
 use clap::{Args, ValueEnum};
 use imagen::array::DType;
-use imagen::cascade::{TextToImage, bundled};
-use imagen::data::{Captions, Dataset, DatasetName, Split};
+use imagen::cascade::{SamplingConfig, TextToImage, bundled};
+use imagen::data::{Captions, Dataset, Split};
 use imagen::diffusion::{Bound, Images, ReverseVariance, bound};
 use imagen::eval::{Agreement, Classifier, Evaluation, Judge, Report, evaluate};
-use imagen::files;
 use imagen::picture::{Chart, Curve, charts, heatmap};
 use imagen::train::DataConfig;
 use serde::Serialize;
@@ -28,15 +28,11 @@ pub struct EvalArgs {
     /// Images for each of the three kinds of captions
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     samples: u32,
-    /// Guidance weight [default: as the model says]
-    #[arg(long, value_name = "W", allow_negative_numbers = true)]
-    guidance: Option<f64>,
-    /// Steps of the sampler [default: as the model says]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    steps: Option<u32>,
+    #[command(flatten)]
+    method: Method,
     /// Measure the variational bound instead, on N real test images with their captions: how many bits a number of an image costs
     /// with this model as a code, step by step of the chain
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "16", conflicts_with_all = ["samples", "guidance", "steps", "classifier"], value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "16", conflicts_with_all = ["samples", "guidance", "steps", "sampler", "threshold", "classifier"], value_parser = clap::value_parser!(u32).range(2..=100_000))]
     bits_per_dim: Option<u32>,
     /// The variance of a step back, for the bound
     #[arg(long, value_enum, default_value = "small", requires = "bits_per_dim")]
@@ -53,7 +49,7 @@ pub struct EvalArgs {
     /// The classifier that judges
     #[arg(long, default_value = "mnist-classifier")]
     classifier: String,
-    /// Folder of the real images [default: the one that comes with the project]
+    /// Folder of the real images [default: the one that the model was trained on]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     #[command(flatten)]
@@ -78,9 +74,9 @@ pub fn run(args: &EvalArgs) -> Result {
     if let Some(images) = args.bits_per_dim {
         return bits_per_dim(args, &model, found.data(), images as usize);
     }
-    let model::Judge { classifier, origin: judge, .. } = model::Judge::find(&args.classifier)?;
-    let name = DatasetName::Mnist;
-    let data = Dataset::load(name, &args.data.clone().unwrap_or_else(|| name.default_folder()))?;
+    let judge = model::Judge::find(&args.classifier)?;
+    let (name, data) = judge.real_images(found.data().as_ref(), args.data.as_deref())?;
+    let model::Judge { classifier, origin: judge, .. } = judge;
     let c = classifier.config();
     if model.image_size() != [c.image_channels, c.image_size, c.image_size] {
         return fail(format!(
@@ -91,15 +87,11 @@ pub fn run(args: &EvalArgs) -> Result {
         ));
     }
     check_data(&data, &classifier, &judge)?;
-    let out = folder(args, &["eval.json"])?;
+    let SamplingConfig { mut guidance, method: mut sampling } = model.config().sampling;
+    args.method.apply(&mut guidance, &mut sampling)?;
+    let results =
+        results(args, ["eval.json", "confusion-training.svg", "confusion-held-out.svg", "confusion-unpaired.svg"])?;
 
-    let defaults = model.config().sampling;
-    let guidance = args.guidance.unwrap_or(defaults.guidance);
-    if !guidance.is_finite() {
-        return fail(format!("--guidance must be a number, not {guidance}"));
-    }
-    let mut sampling = defaults.method;
-    sampling.steps = args.steps.map_or(sampling.steps, |s| s as usize);
     let samples = args.samples as usize;
     let settings = Evaluation { samples, guidance, sampling, seed: args.seed };
     let bar = progress_bar(args.common.quiet, Evaluation::SPLITS.len() * samples, "images");
@@ -112,29 +104,21 @@ pub fn run(args: &EvalArgs) -> Result {
 
     // Saved before it is shown: a reader that has gone away ends the program.
     let json = serde_json::to_string_pretty(&report)?;
-    if let Some(out) = out {
-        files::write(&out.join("eval.json"), json.as_bytes())?;
-        let splits = [("training", &report.training), ("held-out", &report.held_out), ("unpaired", &report.unpaired)];
-        for (split, agreement) in splits {
-            files::write(&out.join(format!("confusion-{split}.svg")), confusion(split, agreement).as_bytes())?;
-        }
-        note(format!("saved in {}", out.display()));
-    }
+    let splits = [("training", &report.training), ("held-out", &report.held_out), ("unpaired", &report.unpaired)];
+    let [training, held_out, unpaired] = splits.map(|(split, agreement)| confusion(split, agreement));
+    let code = results.map_or(ExitCode::SUCCESS, |mut results| results.finish(&[json, training, held_out, unpaired]));
     match args.common.json {
         true => print(serde_json::to_string(&report)?),
         false => show(&report),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
-/// Where the results are kept, if anywhere: made, and tried, before anything is computed.
-fn folder(args: &EvalArgs, names: &[&str]) -> Result<Option<PathBuf>> {
+/// The files of the results, if they are kept anywhere.
+fn results<const N: usize>(args: &EvalArgs, names: [&'static str; N]) -> Result<Option<Results<N>>> {
     let in_run = Path::new(&args.model).is_dir() && !bundled::ALL.iter().any(|b| b.name == args.model);
     let out = args.out.clone().or_else(|| in_run.then(|| PathBuf::from(&args.model)));
-    if let Some(out) = &out {
-        output::results(out, names, args.force || args.out.is_none())?;
-    }
-    Ok(out)
+    out.map(|out| Results::new(out, names, args.force || args.out.is_none())).transpose()
 }
 
 /// What `--bits-per-dim` finds.
@@ -179,7 +163,7 @@ fn bits_per_dim(args: &EvalArgs, model: &TextToImage, config: Option<DataConfig>
             return fail("this model has not learned its variance: take --variance small or large");
         }
     };
-    let out = folder(args, &["bound.json", "bound.svg"])?;
+    let results = results(args, ["bound.json", "bound.svg"])?;
     let (captions, schedule) = (Captions::of(name), model.config().diffusion.chain());
     let bar = progress_bar(args.common.quiet, count.div_ceil(model.batch()) * schedule.steps(), "steps");
     let mut bounds = Vec::new();
@@ -214,11 +198,8 @@ fn bits_per_dim(args: &EvalArgs, model: &TextToImage, config: Option<DataConfig>
         simple: steps.map(|i| mean(&|bound: &Bound| bound.simple[i])).collect(),
         terms,
     };
-    if let Some(out) = out {
-        files::write(&out.join("bound.json"), serde_json::to_string_pretty(&result)?.as_bytes())?;
-        files::write(&out.join("bound.svg"), bound_chart(&result).as_bytes())?;
-        note(format!("saved in {}", out.display()));
-    }
+    let files = [serde_json::to_string_pretty(&result)?, bound_chart(&result)];
+    let code = results.map_or(ExitCode::SUCCESS, |mut results| results.finish(&files));
     match args.common.json {
         true => print(serde_json::to_string(&result)?),
         false => print(format!(
@@ -231,7 +212,7 @@ fn bits_per_dim(args: &EvalArgs, model: &TextToImage, config: Option<DataConfig>
             result.decoder
         )),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// The terms of the bound by step, and what the simple loss makes of them.

@@ -17,10 +17,10 @@ use std::process::ExitCode;
 #[derive(Args)]
 pub struct InfoArgs {
     /// A bundled model, a .safetensors file, the folder of a run, or a config such as configs/mnist.toml
-    model: Option<String>,
+    pub(super) model: Option<String>,
     /// Change an entry of the config: --set train.batch=128
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    pub(super) overrides: Vec<String>,
     #[command(flatten)]
     common: Common,
 }

@@ -9,6 +9,7 @@ mod doctor;
 mod edit;
 mod eval;
 mod info;
+mod input;
 #[cfg(test)]
 mod listed;
 mod model;

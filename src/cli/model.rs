@@ -4,6 +4,7 @@ use super::{Failure, Result, fail};
 use imagen::array::Device;
 use imagen::cascade::TextToImage;
 use imagen::cascade::bundled::{self, Bundled, digest};
+use imagen::data::{Dataset, DatasetName};
 use imagen::diffusion::TimeConfig;
 use imagen::eval::Classifier;
 use imagen::files;
@@ -85,11 +86,11 @@ impl Found {
     }
 }
 
-/// A classifier, and the names of its classes as far as they are known.
+/// A classifier, and the images that it was trained on if it says so.
 pub struct Judge {
     pub classifier: Classifier,
     pub origin: String,
-    classes: &'static [&'static str],
+    data: Option<DatasetName>,
 }
 
 impl Judge {
@@ -98,16 +99,32 @@ impl Judge {
         let found = find(name)?;
         let classifier =
             Classifier::from_weights(&found.weights).map_err(|e| Failure(format!("{}: {e}", found.origin)))?;
-        let classes = found.data().map_or(&[][..], |data| data.name.class_names());
-        Ok(Judge { classifier, origin: found.origin, classes })
+        let data = found.data().map(|data| data.name);
+        Ok(Judge { classifier, origin: found.origin, data })
+    }
+
+    /// The real images beside which it judges a model: those that the model was trained on, from the folder `place` if it is
+    /// given. For a model that does not say, those that the judge knows.
+    pub fn real_images(&self, model: Option<&DataConfig>, place: Option<&Path>) -> Result<(DatasetName, Dataset)> {
+        let name = model.map(|data| data.name).or(self.data).unwrap_or(DatasetName::Mnist);
+        if let Some(known) = self.data.filter(|&known| known != name) {
+            return fail(format!(
+                "{} was trained on {known}, and cannot judge a model of {name}: name a --classifier that was trained on {name}",
+                self.origin
+            ));
+        }
+        let trained_on = model.and_then(|data| data.folder.as_deref());
+        let place = place.or(trained_on).map_or_else(|| name.default_folder(), Path::to_path_buf);
+        Ok((name, Dataset::load(name, &place)?))
     }
 
     /// A class by its name or number.
     pub fn class(&self, class: &str) -> Result<usize> {
         let count = self.classifier.config().classes;
         let number = class.parse().ok().filter(|&number: &usize| number < count);
-        number.or_else(|| self.classes.iter().position(|name| *name == class)).ok_or_else(|| {
-            let names = if self.classes.is_empty() { String::new() } else { format!(": {}", self.classes.join(", ")) };
+        let classes = self.data.map_or(&[][..], DatasetName::class_names);
+        number.or_else(|| classes.iter().position(|name| *name == class)).ok_or_else(|| {
+            let names = if classes.is_empty() { String::new() } else { format!(": {}", classes.join(", ")) };
             Failure(format!("{} has no class {class:?}; it has the {count} from 0 on{names}", self.origin))
         })
     }

@@ -3,53 +3,68 @@
 use super::{Result, fail, note};
 use clap::{Args, ValueEnum};
 use imagen::cascade::{Request, TextToImage};
-use imagen::diffusion::{SamplerKind, Threshold};
+use imagen::diffusion::{SamplerKind, Sampling, Threshold};
+use imagen::picture::Text;
+use std::path::Path;
 
 /// How to draw.
 #[derive(Args)]
 pub struct Drawing {
-    /// Steps of the sampler [default: as the model says]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_STEPS))]
-    steps: Option<u32>,
-    /// The rule for a step [default: as the model says]
-    #[arg(long, value_enum)]
-    sampler: Option<SamplerName>,
-    /// How strongly the words guide: 0 ignores them, 1 is plain, more exaggerates [default: as the model says]
-    #[arg(long, value_name = "W", allow_negative_numbers = true)]
-    guidance: Option<f64>,
+    #[command(flatten)]
+    pub method: Method,
     /// What not to draw: guidance leads away from these words
     #[arg(long, value_name = "PROMPT")]
-    negative: Option<String>,
-    /// What is done to the model's guess of the image, whose pixels should be in [-1, 1] [default: as the model says]
-    #[arg(long, value_enum)]
-    threshold: Option<ThresholdName>,
+    pub negative: Option<String>,
     /// Chooses the noise that the images grow from [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
 }
 
+/// By which method.
+#[derive(Args)]
+pub struct Method {
+    /// Steps of the sampler [default: as the model says]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_STEPS))]
+    steps: Option<u32>,
+    /// The rule for a step [default: as the model says]
+    #[arg(long, value_enum)]
+    pub sampler: Option<SamplerName>,
+    /// How strongly the words guide: 0 ignores them, 1 is plain, more exaggerates [default: as the model says]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
+    /// What is done to the model's guess of the image, whose pixels should be in [-1, 1] [default: as the model says]
+    #[arg(long, value_enum)]
+    threshold: Option<ThresholdName>,
+}
+
 impl Drawing {
     /// The flags, on top of a request.
     pub fn apply(&self, request: &mut Request) -> Result<()> {
-        let sampling = &mut request.sampling;
-        sampling.steps = self.steps.map_or(sampling.steps, |steps| steps as usize);
-        sampling.sampler = self.sampler.map_or(sampling.sampler, SamplerName::kind);
-        sampling.threshold = self.threshold.map_or(sampling.threshold, ThresholdName::threshold);
-        request.guidance = self.guidance.unwrap_or(request.guidance);
         request.seed = self.seed.unwrap_or(request.seed);
         if self.negative.is_some() {
             request.negative.clone_from(&self.negative);
         }
-        match request.guidance.is_finite() {
+        self.method.apply(&mut request.guidance, &mut request.sampling)
+    }
+}
+
+impl Method {
+    /// The flags, on top of a guidance weight and a way of sampling.
+    pub fn apply(&self, guidance: &mut f64, sampling: &mut Sampling) -> Result<()> {
+        sampling.steps = self.steps.map_or(sampling.steps, |steps| steps as usize);
+        sampling.sampler = self.sampler.map_or(sampling.sampler, SamplerName::kind);
+        sampling.threshold = self.threshold.map_or(sampling.threshold, ThresholdName::threshold);
+        *guidance = self.guidance.unwrap_or(*guidance);
+        match guidance.is_finite() {
             true => Ok(()),
-            false => fail(format!("--guidance must be a number, not {}", request.guidance)),
+            false => fail(format!("--guidance must be a number, not {guidance}")),
         }
     }
 }
 
 /// The samplers, with their usual numbers.
-#[derive(Clone, Copy, ValueEnum)]
-enum SamplerName {
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SamplerName {
     /// Random: draws from the model's reverse process
     Ancestral,
     /// The same, with the variance that the model has learned
@@ -114,14 +129,36 @@ pub fn check(request: &Request, model: &TextToImage) -> Result<()> {
     Ok(())
 }
 
-/// Says if the negative prompt does not do what it is for.
-pub fn note_on_negative(request: &Request, model: &TextToImage) {
-    let why = match request.guidance {
-        _ if request.negative.is_none() => return,
-        _ if model.encoder().is_none() => "has no effect: this model takes no text",
-        1.0 => "has no effect: the guidance is 1, which is none",
-        w if w < 1.0 => "is led towards, not away from: the guidance is below 1",
-        _ => return,
+/// Says which words have no effect, in a request of every stage. It is enough that one stage heeds them.
+pub fn notes(asked: &[(&Request, &TextToImage)]) {
+    let reads = asked.iter().filter(|(_, model)| model.encoder().is_some());
+    let weights: Vec<f64> = reads.map(|(request, _)| request.guidance).collect();
+    let negative = asked.iter().any(|(request, _)| request.negative.is_some());
+    let what = match weights.iter().copied().reduce(f64::max) {
+        None if asked.len() == 1 => "this model takes no text; the words have no effect",
+        None => "these models take no text; the words have no effect",
+        Some(1.0) if negative => "the negative prompt has no effect: the guidance is 1, which is none",
+        Some(w) if negative && w < 1.0 => "the negative prompt is led towards, not away from: the guidance is below 1",
+        Some(_) => return,
     };
-    note(format!("note: the negative prompt {why}"));
+    note(format!("note: {what}"));
+}
+
+/// The request that draws image i of `request` alone.
+pub fn single(request: &Request, i: usize) -> Request {
+    let number = if request.one_noise_each { i } else { i % request.count };
+    Request {
+        prompts: vec![request.prompts[i / request.count].clone()],
+        count: 1,
+        first: request.first.wrapping_add(number as u64),
+        negative: request.negative.clone(),
+        ..*request
+    }
+}
+
+/// An error if a picture was made from another one, which its settings alone do not draw.
+pub fn check_from_noise(path: &Path, text: &Text) -> Result<()> {
+    let Some(image) = text.get("image") else { return Ok(()) };
+    let (path, command) = (path.display(), if text.contains_key("edit") { "edit" } else { "upscale" });
+    fail(format!("{path} was made from {image}; draw such a one anew with `imagen {command}`"))
 }

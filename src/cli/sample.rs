@@ -1,15 +1,16 @@
 //! `imagen sample`
 
 use super::model::{self, Judge};
-use super::output::{Target, file_names, preview, progress_bar, texts};
-use super::request::{Drawing, MOST_IMAGES, check, note_on_negative};
-use super::{Common, Failure, Result, cascade, fail, note, print};
+use super::output::{Target, progress_bar, report, texts};
+use super::request::{Drawing, MOST_IMAGES, check, check_from_noise, notes, single};
+use super::{Common, Failure, Result, cascade, fail, note};
 use clap::Args;
 use imagen::array::Device;
 use imagen::autograd::Tensor;
 use imagen::cascade::{Lead, Request, TextToImage};
 use imagen::diffusion::Step;
-use imagen::picture::{self, Layout, Picture, frames, grid, strip};
+use imagen::picture::{self, Layout, Picture, Text, frames, grid, strip};
+use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,8 +44,8 @@ pub struct SampleArgs {
     /// Replace files that exist
     #[arg(long)]
     pub(super) force: bool,
-    /// Show the way from noise to image as a filmstrip: above x_t, below the model's guess of the image
-    #[arg(long)]
+    /// Show the way from noise to image as a filmstrip, one image a prompt: above x_t, below the model's guess of the image
+    #[arg(long, conflicts_with = "count")]
     strip: bool,
     /// A bundled model, a .safetensors file or the folder of a run
     #[arg(long, default_value = "mnist")]
@@ -102,33 +103,21 @@ pub fn run(args: &SampleArgs) -> Result {
     let seconds = start.elapsed().as_secs_f64();
 
     let pictures = Picture::from_array(images.array());
-    let mut text = texts(&request, [("model", found.origin.clone()), ("model sha256", found.digest.clone())]);
-    let written = match target {
-        Target::File(path) => {
-            let picture = if args.strip { filmstrip(&films, &request) } else { sheet(&pictures, &request) };
-            text.insert("request".into(), serde_json::to_string(&request)?);
-            picture::write(&path, &picture, &text)?;
-            preview(&picture, &args.common);
-            vec![path]
-        }
-        Target::Folder(folder) => {
-            let paths = file_names(&folder, &request);
-            for (i, (path, picture)) in paths.iter().zip(&pictures).enumerate() {
-                let single = single(&request, i);
-                text.insert("request".into(), serde_json::to_string(&single)?);
-                text.insert("prompt".into(), single.prompts[0].clone());
-                picture::write(path, picture, &text)?;
-            }
-            paths
-        }
+    let text = |request: &Request| -> Result<Text> {
+        let (origin, digest) = (found.origin.clone(), found.digest.clone());
+        let own = serde_json::to_string(request)?;
+        Ok(texts(request, [("model", origin), ("model sha256", digest), ("request", own)]))
     };
-    if args.common.json {
-        print(
-            serde_json::json!({ "files": written, "seconds": seconds, "request": request, "model": found.origin, "sha256": found.digest, "device": device.to_string() }),
-        );
-    } else {
-        written.iter().for_each(|path| print(path.display()));
-    }
+    let whole = || {
+        let picture = if args.strip { filmstrip(&films, &request) } else { sheet(&pictures, &request) };
+        Ok((picture, text(&request)?))
+    };
+    let one = |i: usize| Ok((pictures[i].clone(), text(&single(&request, i))?));
+    let files = target.write(&args.common, whole, one)?;
+    let device = device.to_string();
+    let (model, sha256) = (&found.origin, &found.digest);
+    let more = json!({ "seconds": seconds, "request": request, "model": model, "sha256": sha256, "device": device });
+    report(&args.common, &files, more);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -151,6 +140,7 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
         None => Request { count: if args.prompts.len() == 1 { 16 } else { 8 }, ..model.request(args.prompts.clone()) },
         Some(path) => {
             let (_, text) = picture::read(path)?;
+            check_from_noise(path, &text)?;
             let json = text.get("request").ok_or_else(|| {
                 let why = match text.contains_key("requests") {
                     true => "was drawn by a cascade; name it with --cascade",
@@ -167,7 +157,7 @@ fn request(args: &SampleArgs, model: &TextToImage, digest: &str) -> Result<Reque
     };
     args.apply(&mut request)?;
     check(&request, model)?;
-    note_on_negative(&request, model);
+    notes(&[(&request, model)]);
     Ok(request)
 }
 
@@ -188,17 +178,6 @@ fn led(args: &SampleArgs, model: TextToImage, device: Device, request: &mut Requ
     }
     request.lead = Some(Lead { class: judge.class(class)?, scale });
     judge.leading(model, device)
-}
-
-/// The request that draws image i of `request` alone.
-pub(super) fn single(request: &Request, i: usize) -> Request {
-    let number = if request.one_noise_each { i } else { i % request.count };
-    Request {
-        prompts: vec![request.prompts[i / request.count].clone()],
-        count: 1,
-        first: request.first + number as u64,
-        ..request.clone()
-    }
 }
 
 /// All images: a square for one prompt, a row for each of several.

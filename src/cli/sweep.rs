@@ -2,14 +2,13 @@
 
 use super::cascade::Named;
 use super::eval::check_data;
-use super::output::{self, progress_bar};
+use super::output::{Results, progress_bar};
 use super::request::ThresholdName;
 use super::{Common, Failure, Result, fail, model, note, print};
 use clap::Args;
-use imagen::cascade::Cascade;
-use imagen::data::{Captions, Dataset, DatasetName};
-use imagen::eval::{Judge, Sweep, SweepSettings, sweep};
-use imagen::files;
+use imagen::cascade::{Cascade, TextToImage};
+use imagen::data::Captions;
+use imagen::eval::{Judge, Sweep, SweepProgress, SweepSettings, sweep};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,7 +34,7 @@ pub struct SweepArgs {
     /// Amounts of noise on smaller images to try, with commas between [default: as the model says]
     #[arg(long, value_name = "A,..", value_delimiter = ',', requires = "cascade")]
     aug: Vec<f64>,
-    /// Vary this stage of the cascade only, counted from 1 [default: all of them]
+    /// Vary this stage of the cascade only, counted from 1 as in its file [default: all of them]
     #[arg(long, value_name = "N", requires = "cascade", value_parser = clap::value_parser!(u32).range(1..=100))]
     stage: Option<u32>,
     /// Leave the base out, and make real test images larger: is a fault in the stages above it?
@@ -56,7 +55,7 @@ pub struct SweepArgs {
     /// The classifier that judges
     #[arg(long, default_value = "mnist-classifier")]
     classifier: String,
-    /// Folder of the real images [default: the one that comes with the project]
+    /// Folder of the real images [default: the one that the model was trained on]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     #[command(flatten)]
@@ -65,10 +64,11 @@ pub struct SweepArgs {
 
 pub fn run(args: &SweepArgs) -> Result {
     let device = args.common.prepare()?;
-    let settings = settings(args)?;
+    let mut settings = settings(args)?;
     let (cascade, requests, config) = match &args.cascade {
         Some(file) => {
             let named = Named::read(file, args.from_real, device)?;
+            settings.stage = args.stage.map(|number| named.stage(number as usize)).transpose()?;
             let requests = named.requests(&[], 1, 0);
             (named.cascade, requests, named.data)
         }
@@ -79,15 +79,13 @@ pub fn run(args: &SweepArgs) -> Result {
             (cascade, requests, found.data())
         }
     };
-    if let Some(stage) = settings.stage.filter(|&stage| stage >= cascade.stages().len()) {
-        return fail(format!("there is no stage {}: the cascade has {}", stage + 1, cascade.stages().len()));
-    }
     if !args.from_real && cascade.stages()[0].config().super_resolution.is_some() {
         return fail("this model makes images larger: give a --cascade with --from-real");
     }
-    let name = DatasetName::Mnist;
-    let data = Dataset::load(name, &args.data.clone().unwrap_or_else(|| name.default_folder()))?;
-    let model::Judge { classifier, origin, .. } = model::Judge::find(&args.classifier)?;
+    check_heeded(&settings, &cascade)?;
+    let judge = model::Judge::find(&args.classifier)?;
+    let (name, data) = judge.real_images(config.as_ref(), args.data.as_deref())?;
+    let model::Judge { classifier, origin, .. } = judge;
     let classifier = classifier.on(device);
     check_data(&data, &classifier, &origin)?;
     let size = [data.train.channels, data.train.height, data.train.width];
@@ -96,31 +94,55 @@ pub fn run(args: &SweepArgs) -> Result {
     if drawn != pad.map_or(size, |side| [size[0], side, side]) {
         return fail(format!("the model draws images of {drawn:?}, which {origin} does not take"));
     }
-    if let Some(out) = &args.out {
-        output::results(out, &["sweep.json", "sweep.svg"], args.force)?;
-    }
+    let out = args.out.clone();
+    let mut results = out.map(|out| Results::new(out, ["sweep.json", "sweep.svg"], args.force)).transpose()?;
     let real = args.from_real.then(|| data.test.clone().resized(pad, None)).transpose().map_err(Failure)?;
     let captions = Captions::of(name);
     let judge = Judge::new(&classifier, &data, &captions);
     let bar = progress_bar(args.common.quiet, settings.images(), "images");
-    let found = sweep(&cascade, &requests, &judge, real.as_ref(), &settings, &mut |done| {
-        bar.set_position(done as u64);
+    // With the stage as the flag numbers it, the base counted even if it is left out.
+    let numbered = |found: &Sweep| Sweep { stage: args.stage.map(|number| number as usize - 1), ..found.clone() };
+    let files = |found: &Sweep| -> Result<[String; 2]> { Ok([serde_json::to_string_pretty(found)?, found.svg()]) };
+    let found = sweep(&cascade, &requests, &judge, real.as_ref(), &settings, &mut |progress| {
+        match (progress, &mut results) {
+            (SweepProgress::Images(done), _) => bar.set_position(done as u64),
+            // A sweep takes hours: what is found so far is kept, whatever comes.
+            (SweepProgress::Point(found), Some(results)) => {
+                let saved = files(&numbered(found)).and_then(|files| results.save(&files));
+                if let Err(Failure(message)) = saved {
+                    bar.suspend(|| note(format!("error: {message}")));
+                }
+            }
+            (SweepProgress::Point(_), None) => {}
+        }
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
-    if let Some(out) = &args.out {
-        files::write(&out.join("sweep.json"), serde_json::to_string_pretty(&found)?.as_bytes())?;
-        files::write(&out.join("sweep.svg"), found.svg().as_bytes())?;
-        note(format!("saved in {}", out.display()));
-    }
+    let found = numbered(&found);
+    let files = files(&found)?;
+    let code = results.map_or(ExitCode::SUCCESS, |mut results| results.finish(&files));
     match args.common.json {
         true => print(serde_json::to_string(&found)?),
         false => show(&found),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
-/// What the flags say, checked.
+/// An error if something is varied that no stage heeds which it is varied for: all points would be the same.
+fn check_heeded(settings: &SweepSettings, cascade: &Cascade) -> Result<()> {
+    let varied = |&(i, _): &(usize, &TextToImage)| settings.stage.is_none_or(|stage| stage == i);
+    let stages: Vec<&TextToImage> =
+        cascade.stages().iter().enumerate().filter(varied).map(|(_, stage)| stage).collect();
+    if !settings.aug.is_empty() && stages.iter().all(|stage| stage.config().super_resolution.is_none()) {
+        return fail("--aug has no meaning here: no stage that is varied makes images larger");
+    }
+    if !settings.guidance.is_empty() && stages.iter().all(|stage| stage.encoder().is_none()) {
+        return fail("--guidance has no meaning here: no stage that is varied takes text");
+    }
+    Ok(())
+}
+
+/// What the flags say, checked, but for the stage.
 fn settings(args: &SweepArgs) -> Result<SweepSettings> {
     if let Some(w) = args.guidance.iter().find(|w| !w.is_finite()) {
         return fail(format!("--guidance must be numbers, not {w}"));
@@ -131,7 +153,7 @@ fn settings(args: &SweepArgs) -> Result<SweepSettings> {
     Ok(SweepSettings {
         samples: args.samples as usize,
         seed: args.seed,
-        stage: args.stage.map(|stage| stage as usize - 1),
+        stage: None,
         guidance: args.guidance.clone(),
         thresholds: args.threshold.iter().map(|name| name.threshold()).collect(),
         aug: args.aug.clone(),

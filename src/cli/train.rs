@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 #[derive(Args)]
 pub struct TrainArgs {
     /// The config, such as configs/mnist.toml
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// Folder of the run [default: runs/NAME-OF-THE-CONFIG]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub struct TrainArgs {
     resume: bool,
     /// Change an entry of the config: --set train.steps=100
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    pub(super) overrides: Vec<String>,
     /// At the end, say how the time divided among the primitives
     #[arg(long)]
     profile: bool,

@@ -11,4 +11,4 @@ pub use agreement::{Agreement, Share};
 pub use classifier::{Classifier, ClassifierConfig, ClassifierError};
 pub use frechet::{Moments, frechet_distance};
 pub use report::{Draw, Evaluation, Judge, Report, evaluate};
-pub use sweep::{Lows, Sweep, SweepPoint, SweepSettings, sweep};
+pub use sweep::{Lows, Sweep, SweepPoint, SweepProgress, SweepSettings, sweep};

@@ -113,6 +113,15 @@ impl Sweep {
     }
 }
 
+/// How far a sweep has come.
+#[derive(Clone, Copy, Debug)]
+pub enum SweepProgress<'a> {
+    /// So many images are done, of [`SweepSettings::images`].
+    Images(usize),
+    /// One more point is found: the sweep, with the points so far.
+    Point(&'a Sweep),
+}
+
 /// The values of one setting, or one that leaves things as they are.
 fn or_as_it_is<T: Copy>(values: &[T]) -> Vec<Option<T>> {
     if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
@@ -141,18 +150,27 @@ impl SweepSettings {
 ///
 /// With `real`, the first stage of the cascade must be a super-resolution model; it makes these images larger, each with a
 /// caption of its own class, in their order by class: the faults of the stages before are then not in the result. `progress`
-/// gets the number of images done, of [`SweepSettings::images`], and may stop it.
+/// may stop it.
 pub fn sweep(
     cascade: &Cascade,
     requests: &[Request],
     judge: &Judge<'_>,
     real: Option<&Images>,
     settings: &SweepSettings,
-    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(SweepProgress<'_>) -> ControlFlow<()>,
 ) -> Result<Sweep, ModelError> {
     let varied = |i: usize| settings.stage.is_none_or(|stage| stage == i);
     let low = real.map(|images| Lows::of(cascade, images, settings.samples)).transpose()?;
-    let mut points = Vec::new();
+    let (agreement, frechet_real) = judge.real(settings.samples);
+    let mut found = Sweep {
+        samples: settings.samples,
+        seed: settings.seed,
+        stage: settings.stage,
+        from_real: real.is_some(),
+        points: Vec::new(),
+        real: agreement.total(),
+        frechet_real,
+    };
     for (done, (threshold, aug, guidance)) in settings.grid().into_iter().enumerate() {
         let mut draw = |prompts: Vec<String>, numbers: Range<usize>| {
             let set = |(i, (request, own)): (usize, (Request, &Request))| {
@@ -173,22 +191,16 @@ pub fn sweep(
             let mut drawn = cascade.sample(&asked, low.as_ref(), &mut |_, _| ControlFlow::Continue(()))?;
             Ok(drawn.pop().expect("a cascade has a stage"))
         };
-        let mut report = |images| progress(done * settings.samples + images);
+        let mut report = |images| progress(SweepProgress::Images(done * settings.samples + images));
         let (agreement, features) =
             judge.drawn(Split::Training, settings.samples, cascade.batch(), &mut draw, &mut report)?;
         let frechet = judge.frechet(&features);
-        points.push(SweepPoint { guidance, threshold, aug, agreement: agreement.total(), frechet });
+        found.points.push(SweepPoint { guidance, threshold, aug, agreement: agreement.total(), frechet });
+        if progress(SweepProgress::Point(&found)).is_break() {
+            return Err(ModelError::Stopped);
+        }
     }
-    let (agreement, frechet_real) = judge.real(settings.samples);
-    Ok(Sweep {
-        samples: settings.samples,
-        seed: settings.seed,
-        stage: settings.stage,
-        from_real: real.is_some(),
-        points,
-        real: agreement.total(),
-        frechet_real,
-    })
+    Ok(found)
 }
 
 /// Real images as small as the first stage of a cascade wants them: image i is one of class i modulo the number of classes, as a

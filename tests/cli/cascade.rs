@@ -1,9 +1,10 @@
 //! Models one after the other: `imagen sample --cascade` and `imagen upscale`.
 
 use super::lab;
-use super::tiny::{Lab, SIDE};
+use super::tiny::{Lab, SIDE, TINY};
 use imagen::data::{Dataset, DatasetName};
 use imagen::picture::{self, Picture};
+use serde_json::json;
 use std::fs;
 
 /// A base model of half the side of the images, and one that makes its images twice as large; the cascade of both.
@@ -20,6 +21,35 @@ fn cascade() -> Lab {
     let stages = "[[stage]]\nmodel = \"base\"\n\n[[stage]]\nmodel = \"larger\"\naug = 0.3\nguidance = 1.5\n";
     fs::write(lab.path("cascade.toml"), stages).unwrap();
     lab
+}
+
+/// A model that takes no text.
+fn wordless(lab: &Lab) {
+    let text = ["[text]\nencoder = \"hashed-words\"\ndim = 8\n", "[unet.text]\ndim = 8\n"];
+    let config = text.iter().fold(TINY.to_string(), |config, text| config.replace(text, ""));
+    fs::write(lab.path("wordless.toml"), config).unwrap();
+    lab.good(&["train", "wordless.toml", "--out", "wordless", "--quiet"]);
+}
+
+#[test]
+fn words_for_a_model_that_takes_none_are_said_to_be_in_vain() {
+    let lab = Lab::new();
+    wordless(&lab);
+    let settings = "super_resolution.factor=2";
+    lab.good(&["train", "wordless.toml", "--out", "up", "--quiet", "--set", settings, "--set", "unet.low_res=true"]);
+    fs::write(lab.path("up.toml"), "[[stage]]\nmodel = \"up\"\n").unwrap();
+    let commands = [
+        &["sample", "seven", "--model", "wordless", "--count", "1", "--negative", "two", "--out", "a.png"][..],
+        &["edit", "a.png", "two", "--model", "wordless", "--out", "b.png"],
+        &["upscale", "a.png", "--model", "up", "--prompt", "seven", "--out", "c.png"],
+    ];
+    for command in commands {
+        let ran = lab.good(command);
+        assert_eq!(ran.err, "note: this model takes no text; the words have no effect\n", "{}", ran.what);
+    }
+    // Nobody gave words here.
+    lab.good(&["upscale", "a.png", "--model", "up", "--out", "d.png"]);
+    assert_eq!(lab.good(&["sample", "--cascade", "up.toml", "--from-real", "--out", "e.png"]).err, "");
 }
 
 fn picture(lab: &Lab, name: &str) -> Picture {
@@ -54,6 +84,14 @@ fn a_cascade_draws_stage_by_stage_and_a_picture_of_it_can_be_drawn_again() {
     assert_ne!(picture(&lab, "c.png"), sheet);
     let ran = lab.good(&[&cascade[..], &["seven", "--count", "2", "--out", "folder"]].concat());
     assert_eq!(ran.out.lines().count(), 2);
+    // Named after the seed that was asked for, not after the one that another stage has; as the JSON has it.
+    let json =
+        lab.good(&[&cascade[..], &["two", "--count", "1", "--seed", "7", "--json", "--out", "folder"]].concat()).json();
+    assert_eq!(
+        (&json["files"], &json["models"]),
+        (&json!(["folder/001-two-seed7-000.png"]), &json!(["base", "larger"]))
+    );
+    assert!(json["seconds"].as_f64().unwrap() > 0.0 && json["sha256"][1].as_str().unwrap().len() == 64);
     // Each file of it draws itself again.
     let second = ran.out.lines().nth(1).unwrap();
     lab.good(&[&cascade[..], &["--from", second, "--out", "again.png"]].concat());
@@ -143,6 +181,16 @@ fn an_image_is_made_larger_with_and_without_words() {
     }
     let wordless = ["upscale", "small.png", "--model", "larger", "--out", "x.png", "--negative", "two"];
     lab.bad(1, "--negative needs a --prompt", &wordless);
+    let guided = ["upscale", "small.png", "--model", "larger", "--out", "x.png", "--guidance", "3"];
+    lab.bad(1, "--guidance needs a --prompt", &guided);
+    let vain = ["--prompt", "seven", "--negative", "two", "--guidance", "1", "--out", "vain.png"];
+    let ran = lab.good(&[&["upscale", "small.png", "--model", "larger"][..], &vain].concat());
+    assert!(ran.err.contains("the negative prompt has no effect: the guidance is 1"), "{}", ran.err);
+    // The picture remembers what it was made from, which its settings alone do not draw again.
+    assert_eq!(picture::read(&lab.path("vain.png")).unwrap().1["image"], "small.png");
+    fs::write(lab.path("one.toml"), "[[stage]]\nmodel = \"larger\"\n").unwrap();
+    let again = ["sample", "--cascade", "one.toml", "--from", "vain.png"];
+    lab.bad(1, "vain.png was made from small.png; draw such a one anew with `imagen upscale`", &again);
     let infinite =
         ["upscale", "small.png", "--model", "larger", "--out", "x.png", "--prompt", "a", "--guidance", "inf"];
     lab.bad(1, "--guidance must be a number, not inf", &infinite);
@@ -245,6 +293,17 @@ fn an_image_is_changed_as_a_whole_or_where_the_mask_is_white() {
     let ran =
         lab.good(&[&["edit", &image, "two", "--model", "tiny.safetensors", "--out", "none.png"], &none[..]].concat());
     assert_eq!(ran.json()["request"]["sampling"]["threshold"]["kind"], "none");
+    // A part is drawn by ancestral steps, whatever the model's samples are; that is what the picture remembers.
+    let ddim = ["--mask", "mask.png", "--sampler", "ddim"];
+    bad("with --mask the --sampler must be an ancestral one", &ddim);
+    let text = picture::read(&lab.path("part.png")).unwrap().1;
+    assert_eq!((&*text["image"], &*text["edit"]), (&*image, r#"{"mask":"mask.png","rounds":2}"#));
+    let request: serde_json::Value = serde_json::from_str(&text["request"]).unwrap();
+    assert_eq!(request["sampling"]["sampler"]["kind"], "ancestral");
+    let text = picture::read(&lab.path("whole.png")).unwrap().1;
+    assert_eq!(text["edit"], r#"{"strength":0.6}"#);
+    let again = ["sample", "--from", "whole.png", "--model", "tiny.safetensors"];
+    lab.bad(1, "; draw such a one anew with `imagen edit`", &again);
     let strength = ["edit", &image, "two", "--model", "tiny.safetensors", "--out", "x.png", "--strength", "0"];
     lab.bad(2, "it must be a number above 0, at most 1", &strength);
     edit("faint.png", &["--strength", "0.0000001"]);
@@ -290,13 +349,20 @@ fn a_sweep_measures_every_setting_of_one_stage_or_of_all() {
     let real = sweep(&[&both[..], &["--from-real"]].concat());
     assert_ne!(real["points"][0]["frechet"], plain["points"][0]["frechet"]);
     assert_eq!(real["from_real"], true);
+    // A stage keeps its number when the base is left out.
+    let second = sweep(&[&both[..], &["--from-real", "--stage", "2", "--aug", "0.3"]].concat());
+    assert_eq!((&second["stage"], &second["points"][0]["frechet"]), (&1.into(), &real["points"][0]["frechet"]));
     lab.good(&["train", "tiny.toml", "--out", "whole", "--quiet"]);
     assert_eq!(sweep(&["whole", "--guidance", "0,1,2"])["points"].as_array().unwrap().len(), 3);
 
+    wordless(&lab);
     for (message, args) in [
         ("between 0 and 1, not 2", &["sweep", "--cascade", "cascade.toml", "--aug", "2"][..]),
         ("must be numbers, not NaN", &["sweep", "whole", "--guidance", "1,NaN"]),
         ("there is no stage 3", &["sweep", "--cascade", "cascade.toml", "--stage", "3"]),
+        ("stage 1 is left out", &["sweep", "--cascade", "cascade.toml", "--from-real", "--stage", "1"]),
+        ("--aug has no meaning here", &["sweep", "--cascade", "cascade.toml", "--stage", "1", "--aug", "0,1"]),
+        ("--guidance has no meaning here", &["sweep", "wordless", "--guidance", "1,2"]),
         ("give a --cascade with --from-real", &["sweep", "larger"]),
         ("draws images of", &["sweep", "base", "--classifier", "judge", "--data", "data"]),
     ] {

@@ -243,6 +243,7 @@ fn wrong_prompts_and_numbers() {
         lab.bad(1, "--guidance must be a number", &eval);
     }
     sample("a filmstrip is one picture: let --out end in .png", &["seven", "--strip", "--out", "folder"]);
+    lab.bad(2, "cannot be used with", &["sample", "seven", "--strip", "--count", "4"]);
     sample("cannot write seven.jpg: pictures are PNG files", &["seven", "--out", "seven.jpg"]);
 }
 
@@ -277,6 +278,14 @@ fn wrong_places() {
         #[cfg(unix)]
         std::os::unix::fs::symlink("/dev/full", lab.path("device.png")).unwrap();
         lab.bad(1, "is not an ordinary file; choose another name", &[&force[..], &["device.png"]].concat());
+    }
+    // A link to nothing is somebody's too.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("not-yet.png", lab.path("link.png")).unwrap();
+        sample("link.png exists; choose another name, or add --force", "link.png");
+        let over = [&force[..], &["link.png"]].concat();
+        lab.bad(1, "cannot write link.png: it is a link to nothing; remove it, or choose another name", &over);
     }
     // Root may write into a read-only folder; everybody else is told.
     fs::create_dir(lab.path("locked")).unwrap();
@@ -340,6 +349,24 @@ fn wrong_evaluations() {
     lab.good(&[&large[..], &["--set", "classifier.image_size=28", "--set", "train.steps=1"]].concat());
     eval("draws images of [1, 8, 8], which large-judge/model.safetensors does not take", "large", "large-judge");
     lab.file("letter", "precious");
+    // None of the results is replaced unasked, and one that cannot be is found before anything is drawn.
+    fs::create_dir(lab.path("kept")).unwrap();
+    let results = ["eval.json", "confusion-training.svg", "confusion-held-out.svg", "confusion-unpaired.svg"];
+    let judged = ["--classifier", "judge.safetensors", "--data", "data", "--out", "kept"];
+    let eval = [&["eval", "tiny.safetensors"][..], &judged].concat();
+    let sweep = [&["sweep", "tiny.safetensors"][..], &judged].concat();
+    let bound = ["eval", "tiny.safetensors", "--data", "data", "--bits-per-dim", "--out", "kept"];
+    let files = results.iter().map(|name| (*name, &eval[..]));
+    let others = [("sweep.json", &sweep[..]), ("sweep.svg", &sweep), ("bound.json", &bound), ("bound.svg", &bound)];
+    for (name, command) in files.chain(others) {
+        let file = lab.file(&format!("kept/{name}"), "precious");
+        lab.bad(1, &format!("{name} exists; choose another name, or add --force to replace it"), command);
+        let mut permissions = fs::metadata(&file).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&file, permissions).unwrap();
+        lab.bad(1, "read-only; allow writing there", &[command, &["--force"]].concat());
+        fs::remove_file(&file).unwrap();
+    }
     let run = runs().join("tiny");
     let args =
         ["eval", run.to_str().unwrap(), "--classifier", "judge.safetensors", "--data", "data", "--out", "letter"];

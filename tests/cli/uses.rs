@@ -33,7 +33,7 @@ fn one_prompt_gives_a_square_several_a_row_each() {
     assert_eq!(cells(&lab.path("a-handwritten-seven-2.png")), [3, 2]);
     sample(&lab, &["seven", "the digit 3", "eight", "--out", "rows.png"]);
     assert_eq!(cells(&lab.path("rows.png")), [8, 3]);
-    sample(&lab, &["seven", "eight", "--count", "2", "--steps", "3", "--strip", "--out", "strip.png"]);
+    sample(&lab, &["seven", "eight", "--steps", "3", "--strip", "--out", "strip.png"]);
     let strip = picture::read(&lab.path("strip.png")).unwrap().0;
     // Three frames of two rows, for each of two prompts.
     assert!(strip.width > 3 * 3 * SIDE && strip.height > 4 * 3 * SIDE, "{}x{}", strip.width, strip.height);
@@ -55,8 +55,30 @@ fn a_folder_gets_one_file_an_image_and_each_can_be_drawn_alone() {
     let path = format!("new/images/{}", names[5]);
     assert_eq!(picture::read(&lab.path(&path)).unwrap().1["prompt"], "The digit 3!");
     sample(&lab, &["--from", &path, "--out", "alone"]);
-    let (one, other) = (picture::read(&lab.path(&path)).unwrap(), fs::read_dir(lab.path("alone")).unwrap().next());
-    assert_eq!(one.0, picture::read(&other.unwrap().unwrap().path()).unwrap().0);
+    // Named after the noise that it grew from: the second image of the seed, though it is the first of this folder.
+    let alone = picture::read(&lab.path("alone/001-the-digit-3-seed5-002.png")).unwrap().0;
+    assert_eq!(picture::read(&lab.path(&path)).unwrap().0, alone);
+}
+
+#[test]
+fn programs_that_draw_the_same_words_at_once_lose_no_image() {
+    let lab = lab();
+    let children: Vec<_> = (0..6)
+        .map(|seed| {
+            let seed = seed.to_string();
+            let args = ["sample", "seven", "--model", "tiny.safetensors", "--count", "1", "--seed", &seed];
+            lab.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut names = Vec::new();
+    for (seed, child) in children.into_iter().enumerate() {
+        let ran = Ran::of("sample", child.wait_with_output().unwrap());
+        let name = ran.out.trim_end().to_string();
+        assert_eq!(picture::read(&lab.path(&name)).unwrap().1["seed"], seed.to_string(), "{name}");
+        names.push(name);
+    }
+    names.sort();
+    assert_eq!(names, ["seven-2.png", "seven-3.png", "seven-4.png", "seven-5.png", "seven-6.png", "seven.png"]);
 }
 
 #[test]
@@ -239,6 +261,66 @@ fn an_evaluation_is_printed_and_kept() {
     lab.good(&[&again[..], &["--force"]].concat());
     lab.good(&[&["eval", "tiny.safetensors"], &eval[2..]].concat());
     assert!(!lab.path("eval.json").exists());
+}
+
+#[test]
+fn a_model_is_judged_beside_the_images_that_it_was_trained_on() {
+    let lab = lab();
+    for name in ["tiny", "judge"] {
+        let (config, out) = (format!("{name}.toml"), format!("clothes-{name}"));
+        lab.good(&["train", &config, "--out", &out, "--quiet", "--set", "data.name=fashion-mnist"]);
+    }
+    for command in ["eval", "sweep"] {
+        // The folder too is the one that the model's config names.
+        let judged =
+            |model: &str, judge: &str| [command, model, "--classifier", judge, "--samples", "10"].map(String::from);
+        let wrong = judged("clothes-tiny", "judge.safetensors");
+        let message = "judge.safetensors was trained on mnist, and cannot judge a model of fashion-mnist";
+        lab.bad(1, message, &wrong.each_ref().map(|arg| &**arg));
+        let wrong = judged("tiny.safetensors", "clothes-judge");
+        lab.bad(1, "cannot judge a model of mnist", &wrong.each_ref().map(|arg| &**arg));
+        let right = judged("clothes-tiny", "clothes-judge");
+        let out = lab.good(&right.each_ref().map(|arg| &**arg)).out;
+        assert!(command == "sweep" || out.contains("ankle boot") && !out.contains("seven"), "{out}");
+    }
+}
+
+// What a full disk does, a limit on the size of files does too: nothing can be written into the files that can be made.
+#[cfg(unix)]
+#[test]
+fn what_was_measured_is_printed_even_if_it_cannot_be_saved() {
+    let lab = lab();
+    let judged = "--classifier judge.safetensors --data data --samples 10 --device cpu --out w";
+    for (command, found) in [
+        (format!("eval {judged} tiny.safetensors"), "real test images"),
+        (format!("sweep {judged} tiny.safetensors"), "real test images"),
+        ("eval tiny.safetensors --data data --bits-per-dim 2 --device cpu --out w".into(), "bits per dimension"),
+    ] {
+        let script = format!("trap '' XFSZ; ulimit -f 0; exec \"$0\" {command}");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_imagen")]).current_dir(lab.path(""));
+        let ran = Ran::of(&command, shell.output().unwrap());
+        assert!(ran.code == 1 && ran.out.contains(found), "{command}: {}{}", ran.out, ran.err);
+        assert!(ran.err.starts_with("error: cannot write w/"), "{command}: {}", ran.err);
+        assert_eq!(fs::read_dir(lab.path("w")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_sweep_that_is_stopped_keeps_what_it_has_found() {
+    let lab = lab();
+    let guidance = (0..500).map(|w| w.to_string()).collect::<Vec<_>>().join(",");
+    let sweep = ["sweep", "tiny.safetensors", "--classifier", "judge.safetensors", "--data", "data", "--samples", "10"];
+    let mut child = lab.command(&[&sweep[..], &["--guidance", &guidance, "--out", "w"]].concat()).spawn().unwrap();
+    let found = lab.path("w/sweep.svg");
+    while !found.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(lab.path("w/sweep.json")).unwrap()).unwrap();
+    let points = kept["points"].as_array().unwrap().len();
+    assert!((1..500).contains(&points) && kept["real"]["asked"] == 10, "{points} points");
 }
 
 #[test]
