@@ -119,21 +119,47 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// Writes `bytes` to a new file `path`, atomically as [`write()`] does. If there is anything of that name when the file is
 /// complete, even if it was not there at the start, that stays, and the error is of the kind `AlreadyExists`.
 pub fn publish_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let failed = |e| FileError::new("write", path, e);
-    let folder = folder_of(path);
-    let (mut file, temporary) = temporary(folder).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    drop(file);
-    // Unlike a rename, a second name for the file replaces nothing.
-    match fs::hard_link(&temporary.0, path) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(failed(e)),
-        Err(_) => claim_and_rename(&temporary.0, path).map_err(failed)?,
-        Ok(()) => {}
+    let mut new = NewFile::begin(path)?;
+    new.fill(|file| file.write_all(bytes))?;
+    new.publish()
+}
+
+/// What [`publish_new()`] does, for what is made bit by bit. Dropped before it is published, it leaves nothing behind.
+pub struct NewFile {
+    path: PathBuf,
+    file: File,
+    temporary: Temporary,
+}
+
+impl NewFile {
+    /// The beginning of a file that will be named `path`. An error if its folder takes no new files.
+    pub fn begin(path: &Path) -> Result<NewFile, FileError> {
+        let (file, temporary) = temporary(folder_of(path)).map_err(|e| FileError::new("write", path, e))?;
+        Ok(NewFile { path: path.to_path_buf(), file, temporary })
     }
-    drop(temporary);
-    // As in `replace`.
-    let _ = sync_folder(folder);
-    Ok(())
+
+    /// Lets `write` write some of it.
+    pub fn fill(&mut self, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), FileError> {
+        write(&mut self.file).map_err(|e| FileError::new("write", &self.path, e))
+    }
+
+    /// Gives the file its name. An error of the kind `AlreadyExists` if anything has that name by now.
+    pub fn publish(self) -> Result<(), FileError> {
+        let NewFile { path, file, temporary } = self;
+        let failed = |e| FileError::new("write", &path, e);
+        file.sync_all().map_err(failed)?;
+        drop(file);
+        // Unlike a rename, a second name for the file replaces nothing.
+        match fs::hard_link(&temporary.0, &path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(failed(e)),
+            Err(_) => claim_and_rename(&temporary.0, &path).map_err(failed)?,
+            Ok(()) => {}
+        }
+        drop(temporary);
+        // As in `replace`.
+        let _ = sync_folder(folder_of(&path));
+        Ok(())
+    }
 }
 
 /// For disks without hard links (FAT, some network ones): an empty file takes the name, and only then is replaced.
@@ -386,6 +412,25 @@ mod tests {
             }
         }
         assert_eq!(names(folder.path()), ["precious"]);
+    }
+
+    #[test]
+    fn a_new_file_that_is_made_bit_by_bit_replaces_nothing_that_has_come_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let begun = || {
+            let mut new = NewFile::begin(&path).unwrap();
+            new.fill(|file| file.write_all(b"half ")).unwrap();
+            new.fill(|file| file.write_all(b"whole")).unwrap();
+            new
+        };
+        let [first, second] = [begun(), begun()];
+        assert!(!path.exists());
+        first.publish().unwrap();
+        assert_eq!(second.publish().unwrap_err().source.kind(), ErrorKind::AlreadyExists);
+        drop(begun());
+        assert_eq!(read(&path).unwrap(), b"half whole");
+        assert_eq!(names(folder.path()), ["file"]);
     }
 
     #[test]

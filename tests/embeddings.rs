@@ -6,19 +6,25 @@ use imagen::text::{CacheError, Embedding, EmbeddingCache, HashedWords, TextEncod
 use proptest::prelude::*;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 /// Counts the captions it reads.
 struct Counting {
     inner: HashedWords,
     read: AtomicUsize,
+    /// How often it was asked, for one caption or for many.
+    asked: AtomicUsize,
 }
 
 impl Counting {
     fn new(seed: u64) -> Arc<Counting> {
-        Arc::new(Counting { inner: HashedWords::new(6, seed, 32).unwrap(), read: AtomicUsize::new(0) })
+        Arc::new(Counting {
+            inner: HashedWords::new(6, seed, 32).unwrap(),
+            read: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+        })
     }
 }
 
@@ -28,8 +34,13 @@ impl TextEncoder for Counting {
     }
 
     fn encode(&self, caption: &str) -> Result<Embedding, TextError> {
-        self.read.fetch_add(1, Ordering::Relaxed);
-        self.inner.encode(caption)
+        self.encode_all(&[caption]).map(|mut all| all.remove(0))
+    }
+
+    fn encode_all(&self, captions: &[&str]) -> Result<Vec<Embedding>, TextError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.read.fetch_add(captions.len(), Ordering::Relaxed);
+        self.inner.encode_all(captions)
     }
 
     fn on(self: Arc<Self>, _device: Device) -> Arc<dyn TextEncoder> {
@@ -80,9 +91,95 @@ fn the_file_has_no_padding() {
     let (_folder, file) = file();
     EmbeddingCache::open_or_make(&file, Counting::new(1), captions()).unwrap();
     let bytes = fs::read(&file).unwrap();
-    let header = u64::from_le_bytes(bytes[8..16].try_into().unwrap()) as usize;
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
     let (captions, tokens) = (3, 2 + 1 + 3);
-    assert_eq!(bytes.len(), 16 + header + 8 * (captions + 1) + 2 * 6 * tokens);
+    assert_eq!(word(8), 2 * 6 * tokens);
+    let header = word(16 + word(8));
+    assert_eq!(bytes.len(), 16 + word(8) + 8 + header + 8 * (captions + 1));
+}
+
+/// The rows were last once.
+#[test]
+fn a_file_of_the_first_layout_is_still_read() {
+    let (_folder, file) = file();
+    let new = EmbeddingCache::open_or_make(&file, Counting::new(1), captions()).unwrap();
+    let bytes = fs::read(&file).unwrap();
+    let rows = u64::from_le_bytes(bytes[8..16].try_into().unwrap()) as usize;
+    let old = [b"IMGNEMB1", &bytes[16 + rows..], &bytes[16..16 + rows]].concat();
+    // A new file: the other is still mapped.
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, &old).unwrap();
+    let encoder = Counting::new(1);
+    let again = EmbeddingCache::open_or_make(&file, encoder.clone(), captions()).unwrap();
+    for caption in CAPTIONS {
+        assert_eq!(again.get(caption).unwrap(), new.get(caption).unwrap());
+    }
+    assert_eq!(encoder.read.load(Ordering::Relaxed), 0);
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, &old[..old.len() - 1]).unwrap();
+    assert!(matches!(EmbeddingCache::open_or_make(&file, encoder, captions()), Err(CacheError::Damaged { .. })));
+}
+
+/// Notes how many captions were read, and how many bytes were in a folder, each time it is asked.
+struct Watching {
+    inner: Arc<Counting>,
+    folder: PathBuf,
+    seen: Mutex<Vec<(usize, u64)>>,
+}
+
+impl TextEncoder for Watching {
+    fn dim(&self) -> usize {
+        self.inner.dim()
+    }
+
+    fn encode(&self, caption: &str) -> Result<Embedding, TextError> {
+        self.inner.encode(caption)
+    }
+
+    fn encode_all(&self, captions: &[&str]) -> Result<Vec<Embedding>, TextError> {
+        let bytes = fs::read_dir(&self.folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        self.seen.lock().unwrap().push((self.inner.read.load(Ordering::Relaxed), bytes));
+        self.inner.encode_all(captions)
+    }
+
+    fn on(self: Arc<Self>, _device: Device) -> Arc<dyn TextEncoder> {
+        self
+    }
+
+    fn digest(&self) -> String {
+        self.inner.digest()
+    }
+}
+
+/// The embeddings of many captions do not fit into memory: those of some are on the disk before the next are made.
+#[test]
+fn many_captions_are_encoded_part_by_part() {
+    let (folder, file) = file();
+    let many = || (0..4000).map(|i| format!("this is the picture with the number {i} of some thousand"));
+    let watching = Arc::new(Watching {
+        inner: Counting::new(1),
+        folder: folder.path().to_path_buf(),
+        seen: Mutex::new(Vec::new()),
+    });
+    let cache = EmbeddingCache::open_or_make(&file, watching.clone(), many()).unwrap();
+    let seen = watching.seen.lock().unwrap().clone();
+    assert!(seen.len() > 1 && seen[0].0 == 0 && seen[1].0 > 500, "{seen:?}");
+    // Eleven words of six numbers.
+    assert!(seen.iter().all(|&(read, on_disk)| on_disk >= 2 * 6 * 11 * read as u64), "{seen:?}");
+    let encoder = watching.inner.clone();
+    assert_eq!((encoder.read.load(Ordering::Relaxed), encoder.asked.load(Ordering::Relaxed)), (4000, seen.len()));
+    for caption in many().step_by(37) {
+        let (found, exact) = (cache.get(&caption).unwrap(), encoder.inner.encode(&caption).unwrap());
+        let rounded: Vec<f32> = exact.tokens.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
+        assert_eq!((found.tokens, found.words), (rounded, exact.words));
+    }
+    // One that cannot be encoded, after many that can.
+    drop(cache);
+    fs::remove_file(&file).unwrap();
+    let bad = many().chain(["\u{10FFFF}".to_string()]);
+    let error = EmbeddingCache::open_or_make(&file, encoder, bad).err().unwrap();
+    assert!(matches!(error, CacheError::Text(TextError::Empty { .. })), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -147,6 +244,71 @@ fn a_caption_that_cannot_be_read_leaves_no_file() {
     let error = EmbeddingCache::open_or_make(&file, Counting::new(1), captions).err().unwrap();
     assert!(matches!(error, CacheError::Text(TextError::Empty { .. })));
     assert!(!file.exists());
+}
+
+/// An encoder that takes so long that another run makes the same file meanwhile.
+struct Overtaken {
+    slow: Arc<Counting>,
+    fast: Arc<Counting>,
+    file: PathBuf,
+}
+
+impl TextEncoder for Overtaken {
+    fn dim(&self) -> usize {
+        self.slow.dim()
+    }
+
+    fn encode(&self, caption: &str) -> Result<Embedding, TextError> {
+        EmbeddingCache::open_or_make(&self.file, self.fast.clone(), captions()).unwrap();
+        self.slow.encode(caption)
+    }
+
+    fn on(self: Arc<Self>, _device: Device) -> Arc<dyn TextEncoder> {
+        self
+    }
+
+    fn digest(&self) -> String {
+        self.slow.digest()
+    }
+}
+
+#[test]
+fn of_two_runs_that_make_the_same_file_the_later_replaces_nothing() {
+    for (seed, same) in [(1, true), (2, false)] {
+        let (folder, file) = file();
+        let (slow, fast) = (Counting::new(seed), Counting::new(1));
+        let ended = EmbeddingCache::open_or_make(
+            &file,
+            Arc::new(Overtaken { slow, fast: fast.clone(), file: file.clone() }),
+            captions(),
+        );
+        match ended {
+            Ok(cache) => assert!(same && cache.get("seven").is_some()),
+            Err(error) => assert!(!same && matches!(error, CacheError::Other { what: "text encoder", .. }), "{error}"),
+        }
+        // It is still the file of the first.
+        EmbeddingCache::open_or_make(&file, fast.clone(), captions()).unwrap();
+        assert_eq!(fast.read.load(Ordering::Relaxed), 3);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
+
+/// An encoder that is read from the disk reads all of itself each time it is asked.
+#[test]
+fn captions_that_are_not_in_the_file_are_encoded_together() {
+    let (_folder, file) = file();
+    let encoder = Counting::new(1);
+    let cache = EmbeddingCache::open_or_make(&file, encoder.clone(), captions()).unwrap();
+    let asked = |encoder: &Counting| encoder.asked.load(Ordering::Relaxed);
+    let before = asked(&encoder);
+    let wanted = ["eight", "a seven", "nine", "seven", "a nine"];
+    let found = cache.encode_all(&wanted).unwrap();
+    assert_eq!(asked(&encoder), before + 1);
+    for (caption, found) in wanted.iter().zip(&found) {
+        assert_eq!(found, &cache.encode(caption).unwrap(), "{caption}");
+    }
+    let before = asked(&encoder);
+    assert!(cache.encode_all(&CAPTIONS).unwrap().len() == 5 && asked(&encoder) == before);
 }
 
 proptest! {

@@ -4,9 +4,10 @@ mod tiny;
 
 use imagen::array::Device;
 use imagen::cascade::{ModelError, TextToImage};
+use imagen::data::{Corpus, CorpusConfig};
 use imagen::text::t5::T5Encoder;
 use imagen::text::{TextEncoder, TextEncoderConfig, TextError};
-use imagen::train::{Outcome, Progress, RunConfig, RunFolder, TrainError, Trainer, TrainingData};
+use imagen::train::{MemoryPlan, Outcome, Progress, RunConfig, RunFolder, TrainError, Trainer, TrainingData};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,21 @@ fn session(lab: &Lab, config: &str, folder: &str, set: &[&str], stop_at: u64) ->
             stop.store(step >= stop_at, Ordering::Relaxed);
         }
     })
+}
+
+/// What a run says before its first step.
+fn notes(lab: &Lab, config: &str, folder: &str, set: &[&str]) -> String {
+    let config = RunConfig::read(&lab.path(config), &set.iter().map(|s| s.to_string()).collect::<Vec<_>>()).unwrap();
+    let task = TrainingData::load(&config).unwrap().task(&config, Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(&*task, &config, RunFolder::new(lab.path(folder)), false).unwrap();
+    let mut notes = String::new();
+    let outcome = trainer.run(&AtomicBool::new(true), &mut |progress| {
+        if let Progress::Note(note) = progress {
+            notes += note;
+        }
+    });
+    assert_eq!(outcome.unwrap(), Outcome::Interrupted(1));
+    notes
 }
 
 /// The files of a run but for those that tell of time.
@@ -89,6 +105,73 @@ fn a_folder_without_text_is_an_error() {
     assert!(error.contains("has no text of two words or more"), "{error}");
     let error = session(&lab, "words.toml", "run", &["corpus.folder=\"nowhere\""], 1).unwrap_err().to_string();
     assert!(error.contains("nowhere") && error.contains("check the path"), "{error}");
+    // Text, but none that can be used: that is another mistake than an empty folder.
+    lab.file("empty/japanese.txt", "吾輩は猫である。\n名前はまだ無い。\n");
+    let error = session(&lab, "words.toml", "run", &[&none], 1).unwrap_err().to_string();
+    assert!(
+        error.contains("has no text of two words or more") && error.contains("2 lines of a single word or"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_a_run_does_not_read_is_counted_and_told() {
+    let lab = Lab::new();
+    fs::create_dir_all(lab.path("texts")).unwrap();
+    let [common, rare] = ["the ", "qxzjvkwpqxzj "].map(|word| word.repeat(48));
+    // Of a line of 49 words, the last one is left over; every letter of rare words is a token of its own.
+    lab.file("texts/a.txt", format!("two words\nalone\n\n{common}left\n{rare}\n名前はまだ無い。\n"));
+    lab.file("texts/picture.png", [0x89, 0x50, 0xff, 0xfe]);
+    // So little of it is read that it is no part of the vocabulary.
+    let folder = format!("corpus.folder={:?}", lab.path("texts"));
+    let notes = notes(&lab, "words.toml", "run", &[&folder, "corpus.folder_share=0.001"]);
+    for told in ["1 files of corpus.folder are not text", "3 pieces", "1 of the 3 texts of corpus.folder", "128 tokens"]
+    {
+        assert!(notes.contains(told), "{told}: {notes}");
+    }
+}
+
+/// One line of twenty is kept for evaluation, and which one its letters decide: where there are few, that may be all of them.
+#[test]
+fn a_folder_whose_every_line_would_be_kept_for_evaluation_is_learnt_from() {
+    let lab = Lab::new();
+    fs::create_dir_all(lab.path("texts")).unwrap();
+    lab.file("texts/a.txt", "the line 20\n");
+    let config = CorpusConfig { folder: Some(lab.path("texts")), folder_share: 1.0 };
+    let corpus = Corpus::new(&config, 1).unwrap();
+    assert_eq!((corpus.text(0), corpus.held_out(0)), ("the line 20".to_string(), "the line 20".to_string()));
+}
+
+#[test]
+fn a_large_file_that_is_no_text_is_not_read_whole() {
+    let lab = Lab::new();
+    fs::create_dir_all(lab.path("texts")).unwrap();
+    lab.file("texts/a.txt", "two words");
+    // As many bytes as no machine has memory for, though the disk holds only the first few.
+    let weights = lab.file("texts/weights.bin", [b'w', 0xff]);
+    fs::OpenOptions::new().write(true).open(weights).unwrap().set_len(1 << 40).unwrap();
+    let config = CorpusConfig { folder: Some(lab.path("texts")), folder_share: 1.0 };
+    let corpus = Corpus::new(&config, 1).unwrap();
+    assert_eq!((corpus.passed_over(), corpus.text(0)), (1, "two words".to_string()));
+}
+
+/// A step with the longest text may come late, or never; the memory for it is planned.
+#[test]
+fn a_plan_is_that_of_the_longest_text_wherever_it_is() {
+    let lab = Lab::new();
+    let planned = |name: &str, text: String| {
+        fs::create_dir_all(lab.path(name)).unwrap();
+        lab.file(&format!("{name}/a.txt"), text);
+        let folder = format!("corpus.folder={:?}", lab.path(name));
+        let set = ["corpus.folder_share=1.0", "tokenizer.texts=50", "train.batch=2"].map(String::from);
+        let config = RunConfig::read(&lab.path("words.toml"), &[&set[..], &[folder]].concat()).unwrap();
+        MemoryPlan::of(&config, &TrainingData::load(&config).unwrap()).unwrap().activation_bytes
+    };
+    let (short, long) = ("two words\n".repeat(5000), format!("{}\n", "qxzjvkwpqxzj ".repeat(48)));
+    let (mixed, all_long) = (planned("mixed", short.clone() + &long), planned("long", long.repeat(5000)));
+    let short = planned("short", short);
+    assert!(mixed > 2 * short, "{short} {mixed}");
+    assert!(mixed >= all_long, "{mixed} {all_long}");
 }
 
 /// `tiny.toml` with a T5 in place of hashed words.

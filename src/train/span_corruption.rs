@@ -7,10 +7,11 @@ use crate::data::Corpus;
 use crate::nn::{Init, Parameters};
 use crate::random::{Purpose, stream};
 use crate::text::t5::{Gapped, T5, TokenBatch};
-use crate::text::tokenizer::{self, Tokenizer};
+use crate::text::tokenizer::{self, Tokenizer, Tokens};
 use rand::Rng;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A [`T5`] that learns to fill gaps in the texts of a corpus.
 pub struct SpanCorruptionTask {
@@ -23,6 +24,8 @@ pub struct SpanCorruptionTask {
     model: T5,
     /// The window used last: only saves time.
     latest: Mutex<Option<(u64, Arc<Window>)>>,
+    /// Once that was asked.
+    lengths: OnceLock<Lengths>,
 }
 
 /// The texts of some steps, sorted so that those of one step are about equally long: little of a batch is padding.
@@ -31,13 +34,30 @@ struct Window {
     batches: Vec<Vec<(u64, Gapped)>>,
 }
 
+/// How long the texts of the folder are, and those of the grammar.
+struct Lengths {
+    folder: Length,
+    grammar: Length,
+}
+
+/// How long some texts are.
+#[derive(Clone, Copy, Default)]
+struct Length {
+    /// How many there are.
+    texts: usize,
+    /// How many of them are longer than what is read of one.
+    cut: usize,
+    /// The tokens that are read of the longest.
+    longest: usize,
+}
+
 /// Steps of a window.
 const WINDOW: u64 = 16;
 
 /// Texts that the score is measured on.
 const HELD_OUT: u64 = 512;
 
-/// Tokens. Longer texts are cut: lines of a folder that are full of rare words.
+/// Tokens. Longer texts are cut, which is told: lines of a folder that are full of rare words.
 const LONGEST: usize = 128;
 
 impl SpanCorruptionTask {
@@ -51,7 +71,8 @@ impl SpanCorruptionTask {
         let model = T5::new(config.t5.clone(), &Init::new(config.seed, DType::F32)).map_err(|e| setup(&e))?;
         let vocabulary = String::from_utf8(bytes).map_err(|e| setup(&e))?;
         let (sentinels, latest) = (tokenizer.sentinels(), Mutex::new(None));
-        Ok(SpanCorruptionTask { sentinels, config, corpus, tokenizer, vocabulary, model, latest })
+        let lengths = OnceLock::new();
+        Ok(SpanCorruptionTask { sentinels, config, corpus, tokenizer, vocabulary, model, latest, lengths })
     }
 
     /// The same task, computing on `device`. Panics if it is a GPU that was not opened.
@@ -89,12 +110,45 @@ impl SpanCorruptionTask {
         Ok(window)
     }
 
+    /// A text as tokens, as far as it is read, with the end token.
+    fn tokens(&self, text: &str) -> Result<Tokens, TrainError> {
+        self.tokenizer.encode(text, LONGEST).map_err(|e| TrainError::Setup(e.to_string()))
+    }
+
     /// A text with gaps, which are drawn for its number.
     fn gapped(&self, text: &str, number: u64) -> Result<Gapped, TrainError> {
-        let tokens = self.tokenizer.encode(text, LONGEST).map_err(|e| TrainError::Setup(e.to_string()))?;
-        let (&end, tokens) = tokens.ids.split_last().expect("there is always an end token");
+        Ok(self.with_gaps(&self.tokens(text)?.ids, number))
+    }
+
+    /// Tokens, the last of which is the end, with gaps.
+    fn with_gaps(&self, tokens: &[u32], number: u64) -> Gapped {
+        let (&end, tokens) = tokens.split_last().expect("there is always an end token");
         let mut random = stream(self.config.seed, Purpose::Gaps, 0, number);
-        Ok(self.config.corruption.corrupt(tokens, &self.sentinels, end, &mut random))
+        self.config.corruption.corrupt(tokens, &self.sentinels, end, &mut random)
+    }
+
+    /// How long the texts are: all of the folder, and as many of the grammar as the vocabulary is made from, for those have no end.
+    fn lengths(&self) -> Result<&Lengths, TrainError> {
+        if let Some(known) = self.lengths.get() {
+            return Ok(known);
+        }
+        let grammar: Vec<String> = self.corpus.grammar_texts(self.config.tokenizer.texts).collect();
+        let lengths = Lengths {
+            folder: self.measure(&self.corpus.folder_texts().collect::<Vec<_>>())?,
+            grammar: self.measure(&grammar)?,
+        };
+        Ok(self.lengths.get_or_init(|| lengths))
+    }
+
+    fn measure(&self, texts: &[impl AsRef<str> + Sync]) -> Result<Length, TrainError> {
+        let one = |text: &_| -> Result<Length, TrainError> {
+            let tokens = self.tokens(AsRef::<str>::as_ref(text))?;
+            Ok(Length { texts: 1, cut: usize::from(tokens.left_out > 0), longest: tokens.ids.len() })
+        };
+        let both = |a: Length, b: Length| {
+            Ok(Length { texts: a.texts + b.texts, cut: a.cut + b.cut, longest: a.longest.max(b.longest) })
+        };
+        texts.par_iter().map(one).try_reduce(Length::default, both)
     }
 
     /// The mean loss over `examples`.
@@ -106,10 +160,22 @@ impl SpanCorruptionTask {
 }
 
 impl Task for SpanCorruptionTask {
+    /// Says what of the texts is not read.
     fn prepare(&self, _folder: &RunFolder) -> Result<Option<String>, TrainError> {
-        let passed_over = self.corpus.passed_over();
-        let note = || format!("{passed_over} files of corpus.folder are not text in UTF-8 and are passed over");
-        Ok((passed_over > 0).then(note))
+        let Lengths { folder, grammar } = self.lengths()?;
+        let beyond = format!("longer than {LONGEST} tokens; what is beyond is left out");
+        let notes = [
+            (self.corpus.passed_over(), "files of corpus.folder are not text in UTF-8 and are passed over".to_string()),
+            (
+                self.corpus.single_words(),
+                "pieces of lines of corpus.folder are a single word, or have no spaces, and are left out".to_string(),
+            ),
+            (folder.cut, format!("of the {} texts of corpus.folder are {beyond}", folder.texts)),
+            (grammar.cut, format!("of the grammar's first {} texts are {beyond}", grammar.texts)),
+        ];
+        let notes = notes.iter().filter(|(count, _)| *count > 0).map(|(count, note)| format!("{count} {note}"));
+        let notes: Vec<String> = notes.collect();
+        Ok((!notes.is_empty()).then(|| notes.join("\n")))
     }
 
     fn parameters(&self) -> &Parameters {
@@ -118,13 +184,15 @@ impl Task for SpanCorruptionTask {
 
     /// Cross-entropy of what is missing, over the next texts of the corpus. (G2)
     fn loss(&self, step: u64) -> Result<Tensor, TrainError> {
+        // What a run needs is what a batch of its longest texts needs. Which tokens these are makes no difference.
+        if is_planning() {
+            let Lengths { folder, grammar } = self.lengths()?;
+            let longest = folder.longest.max(grammar.longest).max(1);
+            let gapped = self.with_gaps(&vec![self.config.t5.eos_token_id; longest], 0);
+            return Ok(self.mean_loss(vec![gapped; self.config.train.batch]));
+        }
         let window = self.window(step)?;
-        let longest = || window.batches.iter().max_by_key(|batch| batch.iter().map(|(_, g)| g.input.len()).max());
-        let batch = match is_planning() {
-            // What a run needs is what its longest texts need.
-            true => longest().expect("a window has batches"),
-            false => &window.batches[(step % WINDOW) as usize],
-        };
+        let batch = &window.batches[(step % WINDOW) as usize];
         Ok(self.mean_loss(batch.iter().map(|(_, gapped)| gapped.clone()).collect()))
     }
 

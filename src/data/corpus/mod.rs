@@ -1,7 +1,8 @@
 //! A corpus made from a grammar, for pre-training a text encoder where none can be downloaded.
 //!
 //! Its texts say the same thing in different words, side by side: "the number after six is seven. it is written 7."
-//! Whoever can guess a part of such a text that is left out knows that both mean the same. What they say is true.
+//! Whoever can guess a part of such a text that is left out knows that both mean the same. What they say is meant to be true.
+//! Of texts about numbers the tests compute it; that a fact about an animal or a garment is one, no test can tell.
 
 mod animals;
 mod clothes;

@@ -7,6 +7,8 @@ use crate::random::{Purpose, hash, stream};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What a run reads: in TOML, the section `[corpus]`.
@@ -33,8 +35,17 @@ pub struct Corpus {
     training: Vec<String>,
     held_out: Vec<String>,
     digest: String,
-    /// Files of the folder that are no text.
-    passed_over: usize,
+    /// What of the folder is not read.
+    unread: Unread,
+}
+
+/// What of a folder is not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Unread {
+    /// Files that are no text.
+    files: usize,
+    /// Texts of a single word.
+    single: usize,
 }
 
 /// A folder that cannot be read as text.
@@ -44,10 +55,17 @@ pub enum CorpusError {
     #[error(transparent)]
     File(#[from] FileError),
     /// There is no text.
-    #[error("{} has no text of two words or more; name a folder with .txt files, or leave corpus.folder out", folder.display())]
+    #[error(
+        "{} has no text of two words or more, but {files} files that are not text in UTF-8 and {single} lines of a single word or \
+         without spaces; name a folder with .txt files, or leave corpus.folder out", folder.display()
+    )]
     Empty {
         /// The folder.
         folder: PathBuf,
+        /// Files in it that are no text.
+        files: usize,
+        /// Lines in it of a single word, as a line without spaces is.
+        single: usize,
     },
     /// A setting is out of range.
     #[error("corpus.folder_share must be between 0 and 1, not {0}")]
@@ -80,12 +98,12 @@ impl Corpus {
             training: Vec::new(),
             held_out: Vec::new(),
             digest: String::new(),
-            passed_over: 0,
+            unread: Unread::default(),
         };
         if let Some(folder) = &config.folder {
             corpus.share = config.folder_share;
-            let (lines, passed_over) = lines(folder)?;
-            corpus.passed_over = passed_over;
+            let (lines, unread) = lines(folder)?;
+            corpus.unread = unread;
             for line in lines {
                 hasher.update(&line);
                 hasher.update("\n");
@@ -93,7 +111,11 @@ impl Corpus {
                 if kept { corpus.held_out.push(line) } else { corpus.training.push(line) }
             }
             if corpus.training.is_empty() {
-                return Err(CorpusError::Empty { folder: folder.clone() });
+                std::mem::swap(&mut corpus.training, &mut corpus.held_out);
+            }
+            if corpus.training.is_empty() {
+                let Unread { files, single } = unread;
+                return Err(CorpusError::Empty { folder: folder.clone(), files, single });
             }
         }
         corpus.digest = hex(&hasher.finalize());
@@ -124,10 +146,29 @@ impl Corpus {
 
     /// How many files of the folder are not text in UTF-8, and were passed over.
     pub fn passed_over(&self) -> usize {
-        self.passed_over
+        self.unread.files
     }
 
-    /// SHA-256 of everything the texts depend on but the seed.
+    /// How many lines of the folder, or ends of lines that were too long for one text, are a single word and left out: nothing of
+    /// them could be guessed from the rest. Words are what stands between spaces.
+    pub fn single_words(&self) -> usize {
+        self.unread.single
+    }
+
+    /// All texts of the folder that may be drawn, for training or evaluation.
+    pub fn folder_texts(&self) -> impl Iterator<Item = &str> {
+        let drawn = self.share > 0.0;
+        self.training.iter().chain(&self.held_out).filter(move |_| drawn).map(String::as_str)
+    }
+
+    /// The first `count` texts of the grammar; none if only those of the folder are drawn.
+    pub fn grammar_texts(&self, count: u64) -> impl Iterator<Item = String> {
+        let count = if self.share < 1.0 { count } else { 0 };
+        (0..count).map(|index| text(self.seed, index))
+    }
+
+    /// SHA-256 of the grammar's version and the folder's lines. What else the texts depend on, the seed and the folder's share, is
+    /// not in it: when a run is resumed, its config tells of them.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -138,19 +179,70 @@ impl Corpus {
     }
 }
 
-/// Every line of two words or more in the text files of a folder, in the order of their paths, and how many files are not UTF-8.
-fn lines(folder: &Path) -> Result<(Vec<String>, usize), FileError> {
-    let (mut lines, mut passed_over) = (Vec::new(), 0);
+/// Every line of two words or more in the text files of a folder, in the order of their paths, and what is left out.
+fn lines(folder: &Path) -> Result<(Vec<String>, Unread), FileError> {
+    let (mut lines, mut unread) = (Vec::new(), Unread::default());
     for file in files::all_within(folder)? {
-        let Ok(text) = String::from_utf8(files::read(&file)?) else {
-            passed_over += 1;
+        let Some(text) = text_of(&file)? else {
+            unread.files += 1;
             continue;
         };
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
-            let texts = words.chunks(MOST_WORDS).filter(|words| words.len() > 1);
-            lines.extend(texts.map(|words| words.join(" ")));
+            for words in words.chunks(MOST_WORDS) {
+                match words {
+                    [_] => unread.single += 1,
+                    _ => lines.push(words.join(" ")),
+                }
+            }
         }
     }
-    Ok((lines, passed_over))
+    Ok((lines, unread))
+}
+
+/// Bytes of a file that are looked at before more are read.
+const BLOCK: u64 = 1 << 20;
+
+/// The whole of a file; `None` if it is not UTF-8, and then no more is read of it than shows that: a file of weights among the
+/// texts may be larger than the memory.
+fn text_of(path: &Path) -> Result<Option<String>, FileError> {
+    let failed = |e| FileError::new("read", path, e);
+    let mut file = File::open(path).map_err(failed)?;
+    // What is known to be UTF-8, and bytes after it that may be the beginning of a character.
+    let (mut bytes, mut good) = (Vec::new(), 0);
+    loop {
+        let read = file.by_ref().take(BLOCK).read_to_end(&mut bytes).map_err(failed)?;
+        match std::str::from_utf8(&bytes[good..]) {
+            Ok(_) => good = bytes.len(),
+            Err(error) if error.error_len().is_some() => return Ok(None),
+            Err(error) => good += error.valid_up_to(),
+        }
+        if read == 0 {
+            return Ok((good == bytes.len()).then(|| String::from_utf8(bytes).expect("it was looked at part by part")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn characters_may_lie_across_blocks_but_not_beyond_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let block = BLOCK as usize;
+        for before in block - 4..=block {
+            let text = "a".repeat(before) + "\u{1F600}" + &"é".repeat(block);
+            fs::write(&path, &text).unwrap();
+            assert!(text_of(&path).unwrap().is_some_and(|read| read == text), "{before}");
+            for cut in 1..=3 {
+                fs::write(&path, &text.as_bytes()[..before + cut]).unwrap();
+                assert_eq!(text_of(&path).unwrap(), None, "{before} {cut}");
+            }
+        }
+        fs::write(&path, "").unwrap();
+        assert_eq!(text_of(&path).unwrap().as_deref(), Some(""));
+    }
 }
