@@ -26,14 +26,19 @@ fn twins() -> Mixture {
 }
 
 /// The second pixel of each of `n` images whose first is given.
-fn filled_in(first: f64, n: u64, [steps, rounds]: [usize; 2]) -> (Vec<f64>, Vec<f64>) {
+fn filled_in(first: f64, n: u64, sizes: [usize; 2]) -> (Vec<f64>, Vec<f64>) {
+    filled_in_over(9.0, first, n, sizes)
+}
+
+/// The same, with something else where nothing is given.
+fn filled_in_over(under: f64, first: f64, n: u64, [steps, rounds]: [usize; 2]) -> (Vec<f64>, Vec<f64>) {
     let schedule = ScheduleConfig::Cosine.build();
     let model = Exact { data: twins(), schedule: &schedule };
     let (condition, settings) = (&None, settings(steps));
     let sampler = Sampler { schedule: &schedule, denoiser: &model, target: Target::Eps, condition, settings };
     let size = [n as usize, 1, 1, 2];
     let pairs = |a: f64, b: f64| Tensor::from_f64(size, &[a, b].repeat(n as usize), DType::F64);
-    let given = Given { images: pairs(first, 9.0), mask: pairs(1.0, 0.0), rounds };
+    let given = Given { images: pairs(first, under), mask: pairs(1.0, 0.0), rounds };
     let images = Images { size: [1, 1, 2], dtype: DType::F64, seeds: &seeds(n) };
     let drawn = sampler.inpaint(&given, &images, &mut |_| ControlFlow::Continue(())).unwrap().to_f64();
     (drawn.iter().copied().step_by(2).collect(), drawn.iter().copied().skip(1).step_by(2).collect())
@@ -47,6 +52,9 @@ fn what_is_given_stays_as_it_is() {
     let (first, second) = filled_in(0.62, 50, [10, 2]);
     assert!(first.iter().all(|&x| x == 0.62));
     assert!(second.iter().all(|&x| x != 9.0 && x.is_finite()));
+    for under in [0.0, f64::NAN, f64::INFINITY] {
+        assert_eq!(filled_in_over(under, 0.62, 50, [10, 2]), (first.clone(), second.clone()));
+    }
 }
 // ANCHOR_END: what_is_given_stays_as_it_is
 

@@ -34,7 +34,12 @@ fn sample(data: &Mixture, schedule: &dyn Schedule, n: u64, settings: Sampling) -
 
 /// The exact model of N(MEAN, STD^2), run from x [B, 1, 1, 1] at t = 1.
 fn run_gaussian(schedule: &dyn Schedule, x: &[f64], settings: Sampling) -> Vec<f64> {
-    let seeds: Vec<(u64, u64)> = (0..x.len() as u64).map(|index| (12, index)).collect();
+    run_gaussian_with(12, schedule, x, settings)
+}
+
+/// The same, where the noise of the steps has another seed.
+fn run_gaussian_with(seed: u64, schedule: &dyn Schedule, x: &[f64], settings: Sampling) -> Vec<f64> {
+    let seeds: Vec<(u64, u64)> = (0..x.len() as u64).map(|index| (seed, index)).collect();
     let images = Images { size: [1, 1, 1], dtype: DType::F64, seeds: &seeds };
     let model = Exact { data: Mixture::gaussian(&[MEAN], STD), schedule };
     let sampler = Sampler { schedule, denoiser: &model, target: Target::Eps, condition: &None, settings };
@@ -208,6 +213,11 @@ fn d2_eta_zero_solves_the_probability_flow_with_first_order() {
             assert!((0.4..0.6).contains(&ratio), "{config:?}: {errors:?}");
         }
         assert!(errors[3] < 0.02, "{config:?}: {errors:?}");
+        let [zero, half] = [0.0, 0.5].map(|eta| {
+            [1, 2].map(|seed| run_gaussian_with(seed, &schedule, &start, settings(10, SamplerKind::Ddim { eta })))
+        });
+        assert_eq!(zero[0], zero[1]);
+        assert_ne!(half[0], half[1]);
     }
 }
 // ANCHOR_END: d2_eta_zero_solves_the_probability_flow_with_first_order
@@ -251,6 +261,17 @@ impl Denoiser for Stubborn {
     }
 }
 
+/// Says 0, and below t = 1/2 NaN.
+struct Tiring;
+
+impl Denoiser for Tiring {
+    type Condition = ();
+
+    fn predict(&self, x_t: &Tensor, t: &[f64], _: &()) -> Tensor {
+        x_t.affine(0.0, if t[0] < 0.5 { f64::NAN } else { 0.0 })
+    }
+}
+
 /// (x_t, x_hat_0, s) of a step's first number.
 type Seen = (f64, f64, f64);
 
@@ -291,6 +312,21 @@ fn d4_threshold_acts_on_the_image_and_eps_follows() {
 }
 // ANCHOR_END: d4_threshold_acts_on_the_image_and_eps_follows
 
+// A config may name samplers and thresholds as the command line does, and leave out the usual numbers.
+#[test]
+fn a_config_names_samplers_as_the_command_line_does() {
+    for (text, kind) in [
+        ("{\"kind\": \"dpm-solver\"}", SamplerKind::DpmSolver {}),
+        ("{\"kind\": \"ancestral-learned\"}", SamplerKind::AncestralLearned {}),
+        ("{\"kind\": \"ancestral\"}", SamplerKind::Ancestral { gamma: 0.0 }),
+        ("{\"kind\": \"ddim\"}", SamplerKind::Ddim { eta: 0.0 }),
+    ] {
+        assert_eq!(serde_json::from_str::<SamplerKind>(text).unwrap(), kind);
+    }
+    let dynamic: Threshold = serde_json::from_str("{\"kind\": \"dynamic\"}").unwrap();
+    assert_eq!(dynamic, Threshold::dynamic(99.5));
+}
+
 // ANCHOR: d4_last_step_returns_the_estimate
 // D4  at s = 0 every sampler returns x_hat_0 itself, without noise
 #[test]
@@ -316,9 +352,16 @@ fn d4_last_step_returns_the_estimate() {
 fn d4_nan_is_an_error_that_names_the_step() {
     let (result, seen) = sample_stubborn(f64::NAN, settings(5, SamplerKind::Ddim { eta: 0.0 }));
     let error = result.err().unwrap();
-    assert_eq!(error, SampleError::NotFinite { index: 0, of: 5, t: 1.0 });
+    assert_eq!(error, SampleError::NotFinite { what: "image estimate", index: 0, of: 5, t: 1.0 });
     assert!(error.to_string().contains("step 1 of 5 (t = 1.0000)"), "{error}");
     assert!(seen.is_empty());
+    // and where the first steps were good
+    let schedule = ScheduleConfig::Cosine.build();
+    let images = Images { size: [1, 1, 2], dtype: DType::F64, seeds: &[(1, 0)] };
+    let settings = settings(5, SamplerKind::DpmSolver {});
+    let sampler = Sampler { schedule: &schedule, denoiser: &Tiring, target: Target::X0, condition: &(), settings };
+    let error = sampler.sample(&images, &mut |_| ControlFlow::Continue(())).err().unwrap();
+    assert!(error.to_string().contains("image estimate is not finite at step 4 of 5 (t = 0.4000)"), "{error}");
 }
 // ANCHOR_END: d4_nan_is_an_error_that_names_the_step
 
@@ -362,6 +405,7 @@ fn a_run_can_be_stopped_and_settings_are_checked() {
     assert_eq!(run(good), Some(SampleError::Cancelled { index: 2, of: good.steps }));
     for (bad, named) in [
         (Sampling { steps: 0, ..good }, "steps = 0"),
+        (Sampling { steps: usize::MAX, ..good }, "it must be from 1 to 100000"),
         (Sampling { sampler: SamplerKind::Ddim { eta: 1.5 }, ..good }, "eta = 1.5"),
         (Sampling { sampler: SamplerKind::Ancestral { gamma: f64::NAN }, ..good }, "gamma = NaN"),
         (Sampling { threshold: Threshold::dynamic(0.0), ..good }, "percentile = 0"),

@@ -459,6 +459,15 @@ fn e3_worked_example() {
 }
 // ANCHOR_END: e3_worked_example
 
+// E3  of no samples nothing is made, and nothing fails
+#[test]
+fn e3_no_samples_have_no_s() {
+    for threshold in [Threshold::None, Threshold::Static, Threshold::dynamic(99.5)] {
+        let (none, s) = threshold.apply(&tensor([0, 3, 2, 2], &[]));
+        assert_eq!((&none.shape()[..], s), (&[0, 3, 2, 2][..], Vec::new()));
+    }
+}
+
 // E3  none: x_hat_0 stays as it is
 #[test]
 fn e3_none_does_nothing() {

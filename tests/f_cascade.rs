@@ -347,6 +347,17 @@ fn stages_that_do_not_fit_are_an_error_that_says_why() {
     let refused = cascade.sample(&requests, None, &mut |_, _| panic!("something was drawn"));
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("cascade: stage 2") && said.contains("has not learned its variance"), "{said}");
+    let wrongly = |said: &str, change: &dyn Fn(&mut Request)| {
+        let mut requests = cascade.requests(&["two".into()], 1, 1);
+        change(&mut requests[1]);
+        let refused = cascade.sample(&requests, None, &mut |_, _| panic!("something was drawn"));
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("cascade: stage 2") && message.contains(said), "{message}");
+    };
+    wrongly("eta = 5", &|request| request.sampling.sampler = SamplerKind::Ddim { eta: 5.0 });
+    wrongly("aug must be between 0 and 1", &|request| request.aug = Some(2.0));
+    wrongly("other prompts", &|request| request.count = 2);
+    wrongly("other prompts", &|request| request.prompts = vec!["three".into()]);
     let (base, larger) = (stage(4, false), stage(8, true));
     let message = |result: Result<Tensor, ModelError>| result.unwrap_err().to_string();
     let low = |side: usize| Tensor::from_f64([1, 1, side, side], &vec![0.0; side * side], DType::F32);

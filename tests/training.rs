@@ -246,6 +246,20 @@ fn a_learning_rate_that_explodes_is_an_error_that_names_step_and_examples() {
     assert!(ran.err.starts_with("error: the ") && ran.err.lines().count() == 1, "{}", ran.err);
     assert!(ran.err.contains(" at step 1, on examples "), "{}", ran.err);
     assert!(!lab.path("run/model.safetensors").exists());
+    // So it is where the network says the variance, too: of a thousand steps of the chain one or two are the first, which has a
+    // probability to compute.
+    let learned = [
+        "unet.learned_variance=true",
+        "diffusion.variance=\"learned\"",
+        "diffusion.time=\"discrete\"",
+        "train.batch=1000",
+        "learning_rate.rate=1e6",
+        "seed=2",
+    ];
+    let args = ["train", "tiny.toml", "--out", "learned", "--quiet"].into_iter();
+    let ran = lab.run(&args.chain(learned.iter().flat_map(|set| ["--set", set])).collect::<Vec<_>>());
+    assert_eq!((ran.code, ran.err.lines().count()), (1, 1), "{}", ran.err);
+    assert!(ran.err.starts_with("error: the ") && ran.err.contains(" at step "), "{}", ran.err);
 }
 
 #[test]

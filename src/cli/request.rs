@@ -110,7 +110,7 @@ impl ThresholdName {
 /// Images a prompt.
 pub(super) const MOST_IMAGES: i64 = 4096;
 /// Steps of the sampler.
-const MOST_STEPS: i64 = 100_000;
+const MOST_STEPS: i64 = Sampling::MOST_STEPS as i64;
 /// An error if the request cannot be meant, and notes on what will have no effect.
 pub fn check(request: &Request, model: &TextToImage) -> Result<()> {
     // The flags are within these bounds; the settings in a picture may be anything.

@@ -21,9 +21,11 @@ pub enum ReverseVariance {
 }
 
 impl ReverseVariance {
-    /// The variance of step i. Panics unless 1 <= i <= T, and if it is learned.
+    /// The variance of step i. Panics unless 1 <= i <= T, and if it is learned. A chain of one step has no second one, whose
+    /// variance `Small` could take: there it is the smallest positive number.
     #[track_caller]
     pub fn of_step(self, schedule: &DiscreteSchedule, i: usize) -> f64 {
+        assert!((1..=schedule.steps()).contains(&i), "step {i} is not one of 1 to {}", schedule.steps());
         match self {
             ReverseVariance::Learned => panic!("a learned variance is not known from the schedule"),
             ReverseVariance::Large => Posterior::of_step(schedule, i).forward_variance,
@@ -77,7 +79,8 @@ impl Bound {
 /// [-1, 1]. `progress` is called after every step with how many of the T are done.
 ///
 /// # Errors
-/// If an x_hat_0 is not finite, a device fails, `progress` stops it, or the variance should be learned and the model has none.
+/// If an x_hat_0 is not finite, a device fails, or `progress` stops it; if the variance should be learned and the model has none, or
+/// one that is not finite, or so small or large that a term has no finite value.
 ///
 /// # Panics
 /// Unless there is a level for every number of the images, and the chain has at least two steps.
@@ -119,10 +122,15 @@ pub fn bound<D: Denoiser + ?Sized>(
         let x0_hat = no_grad(|| target.to_x0(&prediction, &x_i, &levels));
         let log_variances = variance.log_variances(schedule, i, v.as_ref(), b * dimensions);
         let log_variances = log_variances.ok_or(SampleError::NoVariance)?;
-        let finite = x0_hat.array().is_finite() && v.is_none_or(|v| v.array().is_finite());
+        let finite = x0_hat.array().is_finite();
         x0_hat.array().kernels().check()?;
+        let not_finite = |what| SampleError::NotFinite { what, index: i - 1, of: steps, t: t[0] };
         if !finite {
-            return Err(SampleError::NotFinite { index: i - 1, of: steps, t: t[0] });
+            return Err(not_finite("image estimate"));
+        }
+        // A fixed variance does not ask v.
+        if log_variances.iter().any(|log_variance| !log_variance.is_finite()) {
+            return Err(not_finite("variance"));
         }
         let (x0_hat, _) = Threshold::Static.apply(&x0_hat);
         let errors = (&Target::X0.to_eps(&x0_hat, &x_i, &levels) - &eps).square().mean(&[1, 2, 3], false).to_f64();
@@ -136,6 +144,9 @@ pub fn bound<D: Denoiser + ?Sized>(
                     step_back(&values[mine.clone()], &x0_hat[mine.clone()], posterior, &log_variances[mine])
                 }
             };
+            if !nats.is_finite() {
+                return Err(not_finite("bound"));
+            }
             bound.terms.push(bits(nats));
             bound.simple.push(errors[k]);
         }
@@ -146,10 +157,12 @@ pub fn bound<D: Denoiser + ?Sized>(
     Ok(bounds)
 }
 
-/// L_0 = -log p(x_0 | x_1) in nats: the discretised decoder. (C6) At the first step mu_tilde is x_hat_0 itself.
+/// L_0 = -log p(x_0 | x_1) in nats: the discretised decoder. (C6) At the first step mu_tilde is x_hat_0 itself. NaN if a standard
+/// deviation is too small or too large for a number.
 fn decoder(pixels: &[u8], x0_hat: &[f64], log_variances: &[f64]) -> f64 {
     let cost = |((&level, &mean), log_variance): ((&u8, &f64), &f64)| {
-        -discretised_log_probability(level.into(), mean, (0.5 * log_variance).exp())
+        let std = (0.5 * log_variance).exp();
+        if std > 0.0 && std.is_finite() { -discretised_log_probability(level.into(), mean, std) } else { f64::NAN }
     };
     pixels.iter().zip(x0_hat).zip(log_variances).map(cost).sum()
 }

@@ -48,7 +48,8 @@ pub struct Guided<C> {
     pub null: C,
 }
 
-/// Classifier-free guidance: eps_tilde = w eps(x_t, c) + (1 - w) eps(x_t). (E2) 2207.12598 eq. 6; Imagen eq. 2.
+/// Classifier-free guidance: eps_tilde = w eps(x_t, c) + (1 - w) eps(x_t). (E2) 2207.12598 eq. 6, where the
+/// weight is w - 1; Imagen eq. 2.
 ///
 /// w = 1 is no guidance and asks the model only once, with c; w = 0 ignores c and asks it only once, without. At
 /// fixed x_t, eps, x_0 and v are affine functions of one another and the two weights sum to 1, so the formula is the same

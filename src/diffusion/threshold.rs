@@ -15,12 +15,18 @@ pub enum Threshold {
     /// Per sample, s = the percentile of |x_hat_0| over all its numbers, at least 1; clip to [-s, s] and divide by s.
     /// Imagen section 2.3 and figure A.31.
     Dynamic {
-        /// In (0, 100]; Imagen uses 99.5. Between two numbers it is interpolated linearly.
+        /// In (0, 100]; Imagen uses 99.5. (Of 0, which configs may not have, the smallest number is taken.) Between two numbers it is interpolated linearly.
+        #[serde(default = "usual_percentile")]
         percentile: f64,
         /// The largest s, at least 1: what lies beyond is clipped as by `Static`. None if it is not given, as in Imagen.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cap: Option<f64>,
     },
+}
+
+/// Imagen's.
+fn usual_percentile() -> f64 {
+    99.5
 }
 
 impl Threshold {
@@ -41,7 +47,7 @@ impl Threshold {
             Threshold::Static => (x0.clamp(-1.0, 1.0), vec![1.0; batch]),
             // ANCHOR: dynamic
             Threshold::Dynamic { percentile, cap } => {
-                let per_sample = x0.shape().numel() / batch.max(1);
+                let per_sample: usize = x0.shape()[1..].iter().product();
                 let values = x0.to_f64();
                 // at least 1: a sample within range is never stretched to fill it
                 let s: Vec<f64> = values

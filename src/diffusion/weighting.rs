@@ -14,8 +14,10 @@ pub enum Weighting {
     /// SNR for x_0: L_simple of eps, whatever the network predicts.
     Snr,
     /// max(SNR, 1) for x_0: the noisiest levels keep a say. Progressive distillation, section 4.
+    #[serde(alias = "truncated-snr")]
     TruncatedSnr,
     /// min(SNR, gamma) for x_0: the cleanest levels are held back. Min-SNR (2303.09556), eq. 8, where gamma = 5.
+    #[serde(alias = "min-snr")]
     MinSnr {
         /// The largest weight; above 0.
         gamma: f64,

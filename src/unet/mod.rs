@@ -155,6 +155,7 @@ impl UNet {
             (Some(aug), Some(low_res)) => {
                 let images = low_res.images.to(x.device());
                 assert_eq!(images.shape(), x.shape(), "unet: the smaller images must have been resized");
+                assert_eq!(low_res.aug.len(), x.shape()[0], "unet: each smaller image needs to say how noisy it is");
                 (concat(&[x, &images], 1), Some(aug.forward(&low_res.aug, x)))
             }
             (None, Some(_)) => panic!("unet: this network was not made to make images larger"),

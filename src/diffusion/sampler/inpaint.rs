@@ -16,6 +16,15 @@ pub struct Given {
     pub rounds: usize,
 }
 
+impl Given {
+    /// The images with 0 where nothing is given: a NaN or an infinity there would come through, even times 0.
+    pub(super) fn covered(&self) -> Tensor {
+        let (mut values, mask) = (self.images.to_f64(), self.mask.to_f64());
+        values.iter_mut().zip(mask).filter(|(_, mask)| *mask == 0.0).for_each(|(value, _)| *value = 0.0);
+        self.images.constant_like(self.images.shape().clone(), &values)
+    }
+}
+
 /// RePaint (2201.09865) algorithm 1, from x = x_t at the first time:
 ///
 /// ```text

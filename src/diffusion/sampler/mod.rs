@@ -23,7 +23,7 @@ use std::ops::ControlFlow;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
-    /// How many steps, each one evaluation of the model; at least 1.
+    /// How many steps, each one evaluation of the model: from 1 to [`Sampling::MOST_STEPS`].
     pub steps: usize,
     /// Which algorithm.
     pub sampler: SamplerKind,
@@ -39,17 +39,21 @@ pub enum SamplerKind {
     /// One draw from the model's reverse process per step. (D1) DDPM algorithm 2; Imagen eq. 6.
     Ancestral {
         /// Variance of a step, in [0, 1]: 0 is beta_tilde, 1 is beta, between them in the logarithm.
+        #[serde(default)]
         gamma: f64,
     },
     /// The same, with the variance that the model has learned, of every number. (B3) Improved DDPM eq. 15.
+    #[serde(alias = "ancestral-learned")]
     AncestralLearned {},
     /// The non-Markovian process. (D2) DDIM eq. 12.
     Ddim {
         /// How random, in [0, 1]: 0 is deterministic, 1 is the ancestral sampler with gamma = 0.
+        #[serde(default)]
         eta: f64,
     },
     /// DPM-Solver++(2M): deterministic as DDIM with eta = 0, of second order. (D3) DPM-Solver++ algorithm 2.
     // braces, so that a config that gives it a number is refused: serde lets unit variants have any keys
+    #[serde(alias = "dpm-solver")]
     DpmSolver {},
 }
 // ANCHOR_END: kind
@@ -61,8 +65,11 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// More steps than this are taken for a slip of the hand.
+    pub const MOST_STEPS: usize = 100_000;
+
     // ANCHOR: times
-    /// The evenly spaced times 1, 1 - 1/steps, .., 1/steps, 0.
+    /// The evenly spaced times 1, 1 - 1/steps, .., 1/steps, 0; `steps` must be at least 1.
     pub fn times(&self) -> Vec<f64> {
         (0..=self.steps).rev().map(|i| i as f64 / self.steps as f64).collect()
     }
@@ -85,7 +92,8 @@ impl Sampling {
             true => Ok(()),
             false => Err(SampleError::Setting { name, value, allowed }),
         };
-        within("steps", self.steps as f64, "at least 1", self.steps >= 1)?;
+        let some = (1..=Sampling::MOST_STEPS).contains(&self.steps);
+        within("steps", self.steps as f64, "from 1 to 100000", some)?;
         match self.sampler {
             SamplerKind::Ancestral { gamma } => within("gamma", gamma, "from 0 to 1", (0.0..=1.0).contains(&gamma))?,
             SamplerKind::Ddim { eta } => within("eta", eta, "from 0 to 1", (0.0..=1.0).contains(&eta))?,
@@ -114,13 +122,15 @@ pub enum SampleError {
         /// What it may be.
         allowed: &'static str,
     },
-    /// The estimate x_hat_0 has a NaN or an infinity.
+    /// What the model says has a NaN or an infinity.
     #[error(
-        "sampling: the model's image estimate is not finite at step {} of {of} (t = {t:.4}); the model's weights or its \
+        "sampling: the model's {what} is not finite at step {} of {of} (t = {t:.4}); the model's weights or its \
          condition are broken, or its numbers overflow",
         index + 1
     )]
     NotFinite {
+        /// What has: "image estimate", "variance", or the "bound" that is made of both.
+        what: &'static str,
         /// The step, from 0.
         index: usize,
         /// How many steps there are.
@@ -220,13 +230,16 @@ impl<D: Denoiser + ?Sized> Sampler<'_, D> {
     /// Images [B, C, H, W] from noise, in `settings.steps` even steps from t = 1 to 0. No gradients are recorded.
     ///
     /// # Errors
-    /// If a setting is out of range, x_hat_0 is not finite, or `progress` stops it.
+    /// If a setting is out of range, or there are more steps than the schedule has; if the steps should have the variance that the
+    /// model has learned, and it has learned none; if x_hat_0 or that variance is not finite; if the device fails; or if `progress`
+    /// stops it.
     pub fn sample(&self, images: &Images, progress: &mut Progress) -> Result<Tensor, SampleError> {
         self.check()?;
         self.sample_from(images.start().to(self.denoiser.device()), &self.times_from(1.0), images, progress)
     }
 
-    /// Those of [`Sampling::times_from`], each where the schedule is used ([`Schedule::on_grid`]), and none twice.
+    /// Those of [`Sampling::times_from`], each where the schedule is used ([`Schedule::on_grid`]), and none twice. Panics unless
+    /// `start` is above 0 and at most 1.
     #[track_caller]
     pub fn times_from(&self, start: f64) -> Vec<f64> {
         let mut times = self.settings.times_from(start);
@@ -248,7 +261,7 @@ impl<D: Denoiser + ?Sized> Sampler<'_, D> {
     }
 
     /// Images from `x` [B, C, H, W] at time `times[0]`, along `times`. The noise of stochastic samplers is that of
-    /// `images`; `settings.steps` is not used.
+    /// `images`; of `settings.steps` only its range is checked.
     ///
     /// # Errors
     /// As [`Sampler::sample`].
@@ -296,7 +309,7 @@ impl<D: Denoiser + ?Sized> Sampler<'_, D> {
         let fits = given.images.shape() == x.shape() && given.mask.shape() == x.shape();
         assert!(fits && given.rounds > 0, "inpaint: images and mask of {}, and at least one round", x.shape());
         let device = self.denoiser.device();
-        let given = Given { images: given.images.to(device), mask: given.mask.to(device), rounds: given.rounds };
+        let given = Given { images: given.covered().to(device), mask: given.mask.to(device), rounds: given.rounds };
         let spread = match self.settings.sampler {
             SamplerKind::Ancestral { gamma } => Spread::Fixed(gamma),
             SamplerKind::AncestralLearned {} => Spread::Learned,
@@ -368,10 +381,12 @@ impl<'a, D: Denoiser + ?Sized> Run<'a, '_, D> {
 
         let (prediction, v) = denoiser.predict_with_variance(x_t, &t_of_each, condition);
         let x0 = target.to_x0(&prediction, x_t, &levels);
-        let finite = x0.array().is_finite();
+        let asked = v.as_ref().filter(|_| matches!(settings.sampler, SamplerKind::AncestralLearned {}));
+        let (finite, sure) = (x0.array().is_finite(), asked.is_none_or(|v| v.array().is_finite()));
         x0.array().kernels().check()?;
-        if !finite {
-            return Err(SampleError::NotFinite { index, of, t });
+        if !(finite && sure) {
+            let what = if finite { "variance" } else { "image estimate" };
+            return Err(SampleError::NotFinite { what, index, of, t });
         }
         let (x0, s) = settings.threshold.apply(&x0);
         let eps = Target::X0.to_eps(&x0, x_t, &levels);
