@@ -52,11 +52,16 @@ impl Figures {
         for i in 0..self.of.config.blocks.at(level) {
             h = self.res_net_block(&format!("{name}.{i}"), &h);
         }
-        if self.of.config.attention[level] { self.of.attention(&format!("{name}.attention"), &h, told) } else { h }
+        let attention = format!("{name}.attention");
+        match (self.of.config.attention[level], self.of.config.cross_attention.get(level)) {
+            (true, _) => self.of.attention(&attention, &h, told),
+            (false, Some(true)) => self.of.cross_attention(&attention, &h, told),
+            (false, _) => h,
+        }
     }
 
     fn forward(&self, x: &Tensor, t: &[f64], tokens: &Tensor) -> Tensor {
-        let told = self.of.told(t, Some(tokens));
+        let told = self.of.told(t, Some(tokens), None);
         let levels = self.of.config.attention.len();
         let mut h = self.of.conv("conv_in", x, 1);
         let mut skips = Vec::new();
@@ -97,6 +102,22 @@ fn f3_the_efficient_network_is_the_one_of_the_figures() {
     }
 }
 // ANCHOR_END: f3_the_efficient_network_is_the_one_of_the_figures
+
+/// F3, F4  And the last one, whose pixels look at the text alone, and whose text is pooled by attention.
+#[test]
+fn f4_the_network_with_cross_attention_is_the_one_of_the_figures() {
+    let [.., crossing] = kinds();
+    let config = UNetConfig { scale_shift: true, ..crossing };
+    let (net, parameters) = awake(config.clone(), DType::F64);
+    let of = Reference { config, values: parameters.values() };
+    let x = Tensor::constant(random(1, [2, 1, 8, 12], DType::F64));
+    let tokens = Tensor::constant(random(2, [2, 3, TEXT_DIM], DType::F64));
+    let text = Condition::new(tokens.array().clone(), Array::from_f64([2, 3], &[1.0; 6], DType::F64));
+    let found = predict(&net, &x, &times(2), Some(&text));
+    let expected = Figures { of, scaled: SkipScale::Skip }.forward(&x, &times(2), &tokens).into_array();
+    let error = largest_difference(&found, &expected);
+    assert!(error < 1e-12, "{error:e}");
+}
 
 // ANCHOR: f3_every_level_has_one_skip_connection_of_its_size
 /// Level l works on images of 1 / 2^(l + 1) of the side. What its DBlock ends with is, times 1/sqrt 2, the last half of the channels
