@@ -67,9 +67,48 @@ fn by_hand(pixels_see_each_other: bool) -> usize {
 }
 // ANCHOR_END: by_hand
 
+/// Parameters of the base model: the U-Net of guided diffusion with the sizes of appendix F.1, and a text.
+fn base_by_hand() -> usize {
+    const TEXT: usize = 4096;
+    const TIME: usize = 4 * 512;
+    let block = |inputs: usize, outputs: usize| {
+        let shortcut = if inputs == outputs { 0 } else { linear(inputs, outputs) };
+        let norms = 2 * inputs + 2 * outputs;
+        norms + conv3x3(inputs, outputs) + linear(TIME, 2 * outputs) + conv3x3(outputs, outputs) + shortcut
+    };
+    let attention = |c: usize| 2 * c + linear(c, 3 * c) + linear(TEXT, 2 * c) + linear(c, c);
+    let widths = [512, 1024, 1536, 2048];
+    let attends = |level: usize| if level > 0 { attention(widths[level]) } else { 0 };
+    let mut total = conv3x3(3, 512) + linear(512, TIME) + linear(TIME, TIME) + 2 * 512 + conv3x3(512, 3);
+    // Norm, null token, query, keys and values, two layers.
+    total += 3 * TEXT + TIME + linear(TEXT, 2 * TIME) + 2 * linear(TIME, TIME);
+    let (mut channels, mut skips) = (512, vec![512]);
+    for (level, width) in widths.into_iter().enumerate() {
+        for _ in 0..3 {
+            total += block(channels, width) + attends(level);
+            channels = width;
+            skips.push(width);
+        }
+        if level < 3 {
+            total += block(width, width);
+            skips.push(width);
+        }
+    }
+    total += 2 * block(2048, 2048) + attention(2048);
+    for (level, width) in widths.into_iter().enumerate().rev() {
+        for _ in 0..4 {
+            total += block(channels + skips.pop().unwrap(), width) + attends(level);
+            channels = width;
+        }
+        total += if level > 0 { block(width, width) } else { 0 };
+    }
+    total
+}
+
 // ANCHOR: f3_the_parameters_of_the_paper_can_be_counted_by_hand
 #[test]
 fn f3_the_parameters_of_the_paper_can_be_counted_by_hand() {
+    assert_eq!(blueprint("base64").parameters().unwrap(), base_by_hand());
     assert_eq!(blueprint("sr256").parameters().unwrap(), by_hand(true));
     assert_eq!(blueprint("sr1024").parameters().unwrap(), by_hand(false));
 }
