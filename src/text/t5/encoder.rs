@@ -78,7 +78,7 @@ impl T5Encoder {
     /// `spiece.model`. Prompts are read up to `limit` tokens.
     pub fn open(folder: &Path, limit: usize, residency: Residency) -> Result<T5Encoder, T5Error> {
         let config = hub::read_config(folder)?;
-        let tokenizer = Tokenizer::from_folder(folder, config.eos_token_id)?;
+        let tokenizer = Tokenizer::from_folder(folder, config.eos_token_id, config.vocab_size)?;
         let weights = hub::open(folder, &config, hub::is_of_encoder)?;
         let weights = Arc::new(weights);
         let source = Source::Mapped(weights.clone());
@@ -131,7 +131,8 @@ impl T5Encoder {
         let config = hub::trained_config(weights)?;
         hub::check(weights, &config)?;
         let json = hub::metadata(weights, "tokenizer")?;
-        let tokenizer = Tokenizer::from_json(json.as_bytes(), "the metadata entry \"tokenizer\"", config.eos_token_id)?;
+        let (json, name) = (json.as_bytes(), "the metadata entry \"tokenizer\"");
+        let tokenizer = Tokenizer::from_json(json, name, config.eos_token_id, config.vocab_size)?;
         let mine = weights.tensors.iter().filter(|(name, _)| hub::is_of_encoder(name));
         let tensors = mine.map(|(name, array)| (name.clone(), array.clone())).collect();
         let mine = Weights { tensors, metadata: Default::default() };
