@@ -75,8 +75,9 @@ impl T5Encoder {
     pub const MOST_RESIDENT: u64 = 2 << 30;
 
     /// The encoder of a folder in the hub's format: `config.json`, `model.safetensors` or its shards, `tokenizer.json` or
-    /// `spiece.model`. Prompts are read up to `limit` tokens.
+    /// `spiece.model`. Prompts are read up to `limit` tokens: see [`T5Encoder::check_limit`].
     pub fn open(folder: &Path, limit: usize, residency: Residency) -> Result<T5Encoder, T5Error> {
+        T5Encoder::check_limit(limit)?;
         let config = hub::read_config(folder)?;
         let tokenizer = Tokenizer::from_folder(folder, config.eos_token_id, config.vocab_size)?;
         let weights = hub::open(folder, &config, hub::is_of_encoder)?;
@@ -117,7 +118,7 @@ impl T5Encoder {
         }
     }
 
-    /// An error unless so many tokens may be read of a prompt.
+    /// An error unless so many tokens may be read of a prompt: 2 to 2048.
     pub fn check_limit(limit: usize) -> Result<(), TextError> {
         match (2..=MOST_TOKENS).contains(&limit) {
             true => Ok(()),
@@ -126,8 +127,9 @@ impl T5Encoder {
     }
 
     /// The encoder of weights as `imagen train` writes them: their metadata has the config as "t5" and `tokenizer.json` as
-    /// "tokenizer". A decoder among them is left aside.
+    /// "tokenizer". A decoder among them is left aside. Prompts are read up to `limit` tokens: see [`T5Encoder::check_limit`].
     pub fn from_weights(weights: &Weights, limit: usize) -> Result<T5Encoder, T5Error> {
+        T5Encoder::check_limit(limit)?;
         let config = hub::trained_config(weights)?;
         hub::check(weights, &config)?;
         let json = hub::metadata(weights, "tokenizer")?;
@@ -160,7 +162,7 @@ impl T5Encoder {
                 config.vocab_size
             )));
         }
-        Ok(T5Encoder { config, tokenizer, limit: limit.max(2), layers, source, digest: OnceLock::new() })
+        Ok(T5Encoder { config, tokenizer, limit, layers, source, digest: OnceLock::new() })
     }
 
     /// Computes on `device` from now on. Panics if it is a GPU that was not opened.
