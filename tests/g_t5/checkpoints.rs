@@ -337,3 +337,33 @@ fn limits_out_of_range_are_refused_wherever_an_encoder_is_made() {
         assert!(T5Encoder::from_weights(&weights, limit).is_ok());
     }
 }
+
+/// Some programs write every key that they know, and `null` where nothing was said.
+#[test]
+fn null_in_a_config_is_as_good_as_nothing() {
+    let text = std::fs::read_to_string(fixture("v1_0").join("config.json")).unwrap();
+    let needed = ["vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads"];
+    let mut config: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    config.retain(|key, _| needed.contains(&key.as_str()));
+    let parse = |config: &serde_json::Map<_, _>| T5Config::parse(&serde_json::to_string(config).unwrap());
+    let bare = parse(&config).unwrap();
+    assert_eq!((bare.relative_attention_num_buckets, bare.relative_attention_max_distance), (32, 128));
+    assert_eq!((bare.pad_token_id, bare.eos_token_id, bare.decoder_start_token_id), (0, 1, 0));
+    assert!(bare.tie_word_embeddings && bare.layer_norm_epsilon == 1e-6 && bare.num_decoder_layers.is_none());
+    for key in [
+        "num_decoder_layers",
+        "relative_attention_num_buckets",
+        "relative_attention_max_distance",
+        "layer_norm_epsilon",
+        "feed_forward_proj",
+        "tie_word_embeddings",
+        "pad_token_id",
+        "eos_token_id",
+        "decoder_start_token_id",
+    ] {
+        config.insert(key.into(), serde_json::Value::Null);
+    }
+    assert_eq!(parse(&config), Ok(bare));
+    config.insert("d_ff".into(), serde_json::Value::Null);
+    assert!(parse(&config).unwrap_err().contains("invalid type: null"));
+}
