@@ -211,6 +211,17 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Whether two paths name the same file, there or yet to be written: however they are spelled, and through links.
+pub fn are_same(a: &Path, b: &Path) -> bool {
+    a == b || matches!((whole(a), whole(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// A path from the root, without links. `None` if its folder is not there.
+fn whole(path: &Path) -> Option<PathBuf> {
+    let new = || Some(fs::canonicalize(folder_of(path)).ok()?.join(path.file_name()?));
+    fs::canonicalize(path).ok().or_else(new)
+}
+
 /// What the names of temporary files begin with: short whatever the name of the target.
 const TEMPORARY: &str = ".imagen-";
 
@@ -385,6 +396,34 @@ mod tests {
         // A name that was taken for nothing is given back.
         claim_and_rename(&complete, &path.with_extension("svg")).unwrap_err();
         assert_eq!(names(folder.path()), ["a.png"]);
+    }
+
+    #[test]
+    fn a_file_is_the_same_however_its_path_is_spelled() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("in")).unwrap();
+        // None of the files is there yet.
+        for (a, b, same) in [
+            ("a", "a", true),
+            ("a", "./a", true),
+            ("a", "in/../a", true),
+            ("in/a", "in//a", true),
+            ("a", "in/a", false),
+            ("a", "b", false),
+            ("gone/a", "gone/a", true),
+            ("gone/a", "gone/b", false),
+        ] {
+            assert_eq!(are_same(&path(a), &path(b)), same, "{a} {b}");
+        }
+        assert!(are_same(Path::new("new-file"), Path::new("./new-file")));
+        fs::write(path("a"), "").unwrap();
+        assert!(are_same(&path("a"), &path("in/../a")) && !are_same(&path("a"), &path("b")));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(path("a"), path("link")).unwrap();
+            assert!(are_same(&path("link"), &path("a")));
+        }
     }
 
     #[test]

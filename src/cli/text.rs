@@ -153,7 +153,9 @@ fn check_pictures(args: &TextArgs, encoder: &T5Encoder, tokens: &[Tokens]) -> Re
         return fail(STREAMED);
     }
     match (&args.attention, &args.similarity) {
-        (Some(a), Some(b)) if a == b => fail(format!("--attention and --similarity both name {}", a.display())),
+        (Some(a), Some(b)) if files::are_same(a, b) => {
+            fail(format!("--attention and --similarity both name {}; let them be two files", a.display()))
+        }
         _ => Ok(()),
     }
 }

@@ -172,7 +172,7 @@ pub enum TextEncoderConfig {
         /// A bundled model, a .safetensors file of `imagen train`, the folder of such a run, or a folder in the format of the
         /// Hugging Face hub.
         model: String,
-        /// Tokens that are read of a caption: 2 to 65536.
+        /// Tokens that are read of a caption: 2 to 2048.
         #[serde(default = "default_max_tokens")]
         max_tokens: usize,
         /// What the encoder's digest must be. A model that is trained with an encoder remembers it.

@@ -66,8 +66,8 @@ impl SpanCorruptionTask {
         let setup = |e: &dyn std::fmt::Display| TrainError::Setup(e.to_string());
         let texts = (0..config.tokenizer.texts).map(|i| corpus.text(i));
         let bytes = tokenizer::train(texts, config.t5.vocab_size, config.tokenizer.sentinels).map_err(|e| setup(&e))?;
-        let tokenizer =
-            Tokenizer::from_json(&bytes, "the vocabulary", config.t5.eos_token_id).map_err(|e| setup(&e))?;
+        let (end, rows) = (config.t5.eos_token_id, config.t5.vocab_size);
+        let tokenizer = Tokenizer::from_json(&bytes, "the vocabulary", end, rows).map_err(|e| setup(&e))?;
         let model = T5::new(config.t5.clone(), &Init::new(config.seed, DType::F32)).map_err(|e| setup(&e))?;
         let vocabulary = String::from_utf8(bytes).map_err(|e| setup(&e))?;
         let (sentinels, latest) = (tokenizer.sentinels(), Mutex::new(None));

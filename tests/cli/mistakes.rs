@@ -419,6 +419,7 @@ fn mistakes_with_texts_are_explained() {
             "both name a.svg",
             &["text", "seven", "--attention", "a.svg", "--similarity", "a.svg", "--out", "a.safetensors"],
         ),
+        ("both name a.svg", &["text", "seven", "--attention", "a.svg", "--similarity", "./a.svg"]),
         (
             "there.svg exists; choose another name, or add --force to replace it",
             &["text", "a", "--similarity", "there.svg"],

@@ -3,7 +3,7 @@
 use super::{BOTH, expected, fixture};
 use half::{bf16, f16};
 use imagen::nn::Weights;
-use imagen::text::t5::{Residency, T5Encoder};
+use imagen::text::t5::{Residency, T5Config, T5Encoder};
 use imagen::text::{Embedding, TextEncoder};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -305,16 +305,65 @@ proptest! {
     }
 }
 
-/// The config in the metadata of weights may be anything: nothing is made of its size before the tensors are known to have it.
+/// The config in the metadata of weights may be anything: nothing is made of its size before the tensors are known to have it. What this
+/// one asks for, hundreds of terabytes, is in no address space: to make room would end the process.
 #[test]
 fn a_config_that_does_not_fit_its_weights_makes_no_room() {
     let mut weights = imagen::bundled::T5_MINI.weights().unwrap();
-    let config = weights.metadata["t5"].replace("\"d_ff\":256", "\"d_ff\":1000000").replace("896", "1000000");
-    weights.metadata.insert("t5".into(), config);
+    let mut config = T5Config::parse(&weights.metadata["t5"]).unwrap();
+    config = T5Config { d_model: 1 << 20, d_ff: 1 << 20, num_layers: 30, num_decoder_layers: Some(30), ..config };
+    weights.metadata.insert("t5".into(), config.to_json());
     for message in [
         T5Encoder::from_weights(&weights, 64).err().unwrap().to_string(),
         imagen::text::t5::T5::from_weights(&weights).err().unwrap().to_string(),
     ] {
-        assert!(message.contains("expected [1000000, 128]"), "{message}");
+        assert!(message.contains("expected [1048576"), "{message}");
     }
+}
+
+#[test]
+fn limits_out_of_range_are_refused_wherever_an_encoder_is_made() {
+    let weights = imagen::bundled::T5_MINI.weights().unwrap();
+    for limit in [0, 1, 2049, usize::MAX] {
+        for message in [
+            T5Encoder::open(&fixture("v1_1"), limit, Residency::Automatic).err().unwrap().to_string(),
+            T5Encoder::from_weights(&weights, limit).err().unwrap().to_string(),
+            T5Encoder::find("t5-mini", limit).err().unwrap().to_string(),
+        ] {
+            assert!(message.contains(&format!("max_tokens = {limit} is out of range")), "{message}");
+        }
+    }
+    for limit in [2, 2048] {
+        assert!(T5Encoder::from_weights(&weights, limit).is_ok());
+    }
+}
+
+/// Some programs write every key that they know, and `null` where nothing was said.
+#[test]
+fn null_in_a_config_is_as_good_as_nothing() {
+    let text = std::fs::read_to_string(fixture("v1_0").join("config.json")).unwrap();
+    let needed = ["vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads"];
+    let mut config: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+    config.retain(|key, _| needed.contains(&key.as_str()));
+    let parse = |config: &serde_json::Map<_, _>| T5Config::parse(&serde_json::to_string(config).unwrap());
+    let bare = parse(&config).unwrap();
+    assert_eq!((bare.relative_attention_num_buckets, bare.relative_attention_max_distance), (32, 128));
+    assert_eq!((bare.pad_token_id, bare.eos_token_id, bare.decoder_start_token_id), (0, 1, 0));
+    assert!(bare.tie_word_embeddings && bare.layer_norm_epsilon == 1e-6 && bare.num_decoder_layers.is_none());
+    for key in [
+        "num_decoder_layers",
+        "relative_attention_num_buckets",
+        "relative_attention_max_distance",
+        "layer_norm_epsilon",
+        "feed_forward_proj",
+        "tie_word_embeddings",
+        "pad_token_id",
+        "eos_token_id",
+        "decoder_start_token_id",
+    ] {
+        config.insert(key.into(), serde_json::Value::Null);
+    }
+    assert_eq!(parse(&config), Ok(bare));
+    config.insert("d_ff".into(), serde_json::Value::Null);
+    assert!(parse(&config).unwrap_err().contains("invalid type: null"));
 }

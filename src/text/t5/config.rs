@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a T5 model is made from. Keys of `config.json` that are not here change nothing that is computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct T5Config {
     /// Rows of the embedding table; at least as many as the tokenizer has pieces.
     pub vocab_size: usize,
@@ -16,34 +17,68 @@ pub struct T5Config {
     /// Blocks of the encoder.
     pub num_layers: usize,
     /// Blocks of the decoder; as many as the encoder has if it is not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub num_decoder_layers: Option<usize>,
     /// Heads of every attention.
     pub num_heads: usize,
-    /// Classes of distance between two tokens.
-    #[serde(default = "default_buckets")]
+    /// Classes of distance between two tokens: 32 if it is not given.
     pub relative_attention_num_buckets: usize,
-    /// Distances from here on are all alike.
-    #[serde(default = "default_distance")]
+    /// Distances from here on are all alike: 128 if it is not given.
     pub relative_attention_max_distance: usize,
-    /// Added to the mean square in the normalisation.
-    #[serde(default = "default_eps")]
+    /// Added to the mean square in the normalisation: 1e-6 if it is not given.
     pub layer_norm_epsilon: f64,
-    /// What is inside the feed-forward layers.
-    #[serde(default)]
+    /// What is inside the feed-forward layers: as in v1.0 if it is not given.
     pub feed_forward_proj: FeedForwardKind,
-    /// Whether the table of the input also gives the logits (v1.0); otherwise there is another for them (v1.1).
-    #[serde(default = "yes")]
+    /// Whether the table of the input also gives the logits (v1.0, and if it is not given); otherwise there is another for them (v1.1).
     pub tie_word_embeddings: bool,
-    /// The token that fills up short texts.
-    #[serde(default)]
+    /// The token that fills up short texts: 0 if it is not given.
     pub pad_token_id: u32,
-    /// The token that ends a text.
-    #[serde(default = "default_eos")]
+    /// The token that ends a text: 1 if it is not given.
     pub eos_token_id: u32,
-    /// What the decoder sees in front of its first token.
-    #[serde(default)]
+    /// What the decoder sees in front of its first token: 0 if it is not given.
     pub decoder_start_token_id: u32,
+}
+
+/// A [`T5Config`] as it is written: `null` is as good as nothing, for some programs write all that they know.
+#[derive(Deserialize)]
+struct Stored {
+    vocab_size: usize,
+    d_model: usize,
+    d_kv: usize,
+    d_ff: usize,
+    num_layers: usize,
+    num_decoder_layers: Option<usize>,
+    num_heads: usize,
+    relative_attention_num_buckets: Option<usize>,
+    relative_attention_max_distance: Option<usize>,
+    layer_norm_epsilon: Option<f64>,
+    feed_forward_proj: Option<FeedForwardKind>,
+    tie_word_embeddings: Option<bool>,
+    pad_token_id: Option<u32>,
+    eos_token_id: Option<u32>,
+    decoder_start_token_id: Option<u32>,
+}
+
+impl From<Stored> for T5Config {
+    fn from(stored: Stored) -> T5Config {
+        T5Config {
+            vocab_size: stored.vocab_size,
+            d_model: stored.d_model,
+            d_kv: stored.d_kv,
+            d_ff: stored.d_ff,
+            num_layers: stored.num_layers,
+            num_decoder_layers: stored.num_decoder_layers,
+            num_heads: stored.num_heads,
+            relative_attention_num_buckets: stored.relative_attention_num_buckets.unwrap_or(32),
+            relative_attention_max_distance: stored.relative_attention_max_distance.unwrap_or(128),
+            layer_norm_epsilon: stored.layer_norm_epsilon.unwrap_or(1e-6),
+            feed_forward_proj: stored.feed_forward_proj.unwrap_or_default(),
+            tie_word_embeddings: stored.tie_word_embeddings.unwrap_or(true),
+            pad_token_id: stored.pad_token_id.unwrap_or(0),
+            eos_token_id: stored.eos_token_id.unwrap_or(1),
+            decoder_start_token_id: stored.decoder_start_token_id.unwrap_or(0),
+        }
+    }
 }
 
 /// What is inside the feed-forward layers.
@@ -55,26 +90,6 @@ pub enum FeedForwardKind {
     Relu,
     /// wo (gelu(wi_0 x) * wi_1 x), with the tanh form of gelu: T5 v1.1. (Shazeer 2020, arXiv 2002.05202)
     GatedGelu,
-}
-
-fn default_buckets() -> usize {
-    32
-}
-
-fn default_distance() -> usize {
-    128
-}
-
-fn default_eps() -> f64 {
-    1e-6
-}
-
-fn default_eos() -> u32 {
-    1
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// More features than this are taken for a damaged file: T5 XXL has at most 10240.

@@ -75,12 +75,13 @@ impl T5Encoder {
     pub const MOST_RESIDENT: u64 = 2 << 30;
 
     /// The encoder of a folder in the hub's format: `config.json`, `model.safetensors` or its shards, `tokenizer.json` or
-    /// `spiece.model`. Prompts are read up to `limit` tokens.
+    /// `spiece.model`. Prompts are read up to `limit` tokens: see [`T5Encoder::check_limit`].
     pub fn open(folder: &Path, limit: usize, residency: Residency) -> Result<T5Encoder, T5Error> {
+        T5Encoder::check_limit(limit)?;
         let config = hub::read_config(folder)?;
-        let tokenizer = Tokenizer::from_folder(folder, config.eos_token_id)?;
-        let weights = hub::open(folder, &config, hub::is_of_encoder)?;
-        let weights = Arc::new(weights);
+        // First the weights, which say whether there are as many rows as the config says: as many pieces are taken in.
+        let weights = Arc::new(hub::open(folder, &config, hub::is_of_encoder)?);
+        let tokenizer = Tokenizer::from_folder(folder, config.eos_token_id, config.vocab_size)?;
         let source = Source::Mapped(weights.clone());
         let streamed = match residency {
             Residency::Automatic => 4 * config.encoder_parameters() > T5Encoder::MOST_RESIDENT,
@@ -117,7 +118,7 @@ impl T5Encoder {
         }
     }
 
-    /// An error unless so many tokens may be read of a prompt.
+    /// An error unless so many tokens may be read of a prompt: 2 to 2048.
     pub fn check_limit(limit: usize) -> Result<(), TextError> {
         match (2..=MOST_TOKENS).contains(&limit) {
             true => Ok(()),
@@ -126,12 +127,14 @@ impl T5Encoder {
     }
 
     /// The encoder of weights as `imagen train` writes them: their metadata has the config as "t5" and `tokenizer.json` as
-    /// "tokenizer". A decoder among them is left aside.
+    /// "tokenizer". A decoder among them is left aside. Prompts are read up to `limit` tokens: see [`T5Encoder::check_limit`].
     pub fn from_weights(weights: &Weights, limit: usize) -> Result<T5Encoder, T5Error> {
+        T5Encoder::check_limit(limit)?;
         let config = hub::trained_config(weights)?;
         hub::check(weights, &config)?;
         let json = hub::metadata(weights, "tokenizer")?;
-        let tokenizer = Tokenizer::from_json(json.as_bytes(), "the metadata entry \"tokenizer\"", config.eos_token_id)?;
+        let (json, name) = (json.as_bytes(), "the metadata entry \"tokenizer\"");
+        let tokenizer = Tokenizer::from_json(json, name, config.eos_token_id, config.vocab_size)?;
         let mine = weights.tensors.iter().filter(|(name, _)| hub::is_of_encoder(name));
         let tensors = mine.map(|(name, array)| (name.clone(), array.clone())).collect();
         let mine = Weights { tensors, metadata: Default::default() };
@@ -159,7 +162,7 @@ impl T5Encoder {
                 config.vocab_size
             )));
         }
-        Ok(T5Encoder { config, tokenizer, limit: limit.max(2), layers, source, digest: OnceLock::new() })
+        Ok(T5Encoder { config, tokenizer, limit, layers, source, digest: OnceLock::new() })
     }
 
     /// Computes on `device` from now on. Panics if it is a GPU that was not opened.

@@ -16,7 +16,7 @@ pub use encoder::{Residency, T5Encoder};
 pub use position::bucket;
 pub use span_corruption::{Corruption, Gapped};
 
-use super::TokenizerError;
+use super::{TextError, TokenizerError};
 use crate::autograd::{Tensor, no_grad};
 use crate::files::FileError;
 use crate::nn::{Embedding, Init, Linear, Parameters, WeightsError};
@@ -43,6 +43,9 @@ pub enum T5Error {
     /// The tokenizer cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A setting of the encoder is out of range.
+    #[error(transparent)]
+    Setting(#[from] TextError),
     /// The parts do not belong together.
     #[error("{0}")]
     Setup(String),

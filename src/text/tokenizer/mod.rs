@@ -1,5 +1,6 @@
 //! Text as numbers of pieces: `tokenizer.json` and `spiece.model`, the two forms in which T5's tokenizers are published.
 
+mod json;
 mod sentencepiece;
 mod training;
 
@@ -9,9 +10,7 @@ pub use training::train;
 use crate::bundled::digest;
 use crate::files::{self, FileError};
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use tokenizers::models::unigram::Unigram;
 
 /// A tokenizer that cannot be used, or a text it cannot take.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +34,19 @@ pub enum TokenizerError {
         /// What is wrong.
         problem: String,
     },
+    /// `tokenizer.json` is of another model.
+    #[error(
+        "{file} has {pieces} pieces, the model only {rows} rows for them (vocab_size): they do not belong together; fetch both from \
+         the same place"
+    )]
+    TooMany {
+        /// Which file.
+        file: String,
+        /// How many pieces it has.
+        pieces: usize,
+        /// How many there may be.
+        rows: usize,
+    },
     /// There is neither.
     #[error("{folder} has neither tokenizer.json nor spiece.model: fetch one of them beside the model")]
     None {
@@ -54,7 +66,7 @@ pub struct Tokenizer {
 }
 
 enum Kind {
-    Json(Box<tokenizers::Tokenizer>),
+    Json(Box<json::Crate>),
     SentencePiece(SentencePiece),
 }
 
@@ -69,15 +81,13 @@ pub struct Tokens {
     pub left_out: usize,
 }
 
-/// Larger files are taken for a mistake: T5's have 2.4 MB, the largest known 17 MB.
-const MOST_BYTES: u64 = 128 << 20;
-
 impl Tokenizer {
-    /// The tokenizer in the folder of a model: `tokenizer.json`, or else `spiece.model`. `end` is the model's end token.
-    pub fn from_folder(folder: &Path, end: u32) -> Result<Tokenizer, TokenizerError> {
+    /// The tokenizer in the folder of a model: `tokenizer.json`, or else `spiece.model`. `end` is the model's end token, `rows` how
+    /// many pieces it has room for: see [`Tokenizer::from_json`].
+    pub fn from_folder(folder: &Path, end: u32, rows: usize) -> Result<Tokenizer, TokenizerError> {
         let (json, model) = (folder.join("tokenizer.json"), folder.join("spiece.model"));
         if json.exists() {
-            return Tokenizer::from_json(&read(&json)?, &json.display().to_string(), end);
+            return Tokenizer::from_json(&read(&json)?, &json.display().to_string(), end, rows);
         }
         if model.exists() {
             return Tokenizer::from_sentencepiece(&read(&model)?, &model.display().to_string(), end);
@@ -92,16 +102,10 @@ impl Tokenizer {
         Ok(Tokenizer { kind: Kind::SentencePiece(model), end, digest: digest(bytes) })
     }
 
-    /// From the bytes of `tokenizer.json`; `file` is for messages.
-    pub fn from_json(bytes: &[u8], file: &str, end: u32) -> Result<Tokenizer, TokenizerError> {
-        let wrong = |problem: String| TokenizerError::Json { file: file.into(), problem };
-        let mut tokenizer = caught(|| tokenizers::Tokenizer::from_bytes(bytes))
-            .ok_or_else(|| wrong("its parts do not fit each other".into()))?
-            .map_err(|e| wrong(e.to_string()))?;
-        // What is cut or filled up is said here; and a prompt that contains "</s>" means these letters, not the end.
-        tokenizer.with_padding(None).with_truncation(None).map_err(|e| wrong(e.to_string()))?;
-        tokenizer.set_encode_special_tokens(true);
-        caught(|| hide_special_tokens(&mut tokenizer)).transpose().map_err(|e| wrong(e.to_string()))?;
+    /// From the bytes of `tokenizer.json`; `file` is for messages. A unigram vocabulary of more than `rows` pieces, the rows of the
+    /// model's table, is an error, found before room is made for it: its tree takes a hundred times as much as the file.
+    pub fn from_json(bytes: &[u8], file: &str, end: u32, rows: usize) -> Result<Tokenizer, TokenizerError> {
+        let tokenizer = json::read(bytes, file, rows)?;
         Ok(Tokenizer { kind: Kind::Json(Box::new(tokenizer)), end, digest: digest(bytes) })
     }
 
@@ -111,10 +115,12 @@ impl Tokenizer {
         let (mut ids, mut pieces) = match &self.kind {
             Kind::SentencePiece(model) => model.pieces(text).into_iter().unzip(),
             Kind::Json(tokenizer) => {
-                let encoding = caught(|| tokenizer.encode(text, false)).and_then(Result::ok);
-                let encoding = encoding.ok_or_else(|| TokenizerError::Json {
-                    file: "tokenizer.json".into(),
-                    problem: format!("it fails on the text {text:?}"),
+                let encoding = json::caught(|| tokenizer.encode(text, false)).map_err(|problem| {
+                    let start: String = text.chars().take(QUOTED).collect();
+                    TokenizerError::Json {
+                        file: "tokenizer.json".into(),
+                        problem: format!("it fails on the text that begins {start:?}: {problem}"),
+                    }
                 })?;
                 (encoding.get_ids().to_vec(), encoding.get_tokens().to_vec())
             }
@@ -191,26 +197,8 @@ impl Tokenizer {
     }
 }
 
-/// Unigram models have the special tokens among their pieces, and would find their names in a text all the same. No text has a
-/// space by the time it gets to the model, so names with one are never found.
-fn hide_special_tokens(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
-    let tokenizers::ModelWrapper::Unigram(model) = tokenizer.get_model() else { return Ok(()) };
-    let special: Vec<String> = tokenizer
-        .get_added_tokens_decoder()
-        .into_values()
-        .filter(|token| token.special)
-        .map(|token| token.content)
-        .collect();
-    let hidden = |(piece, score): &(String, f64)| match special.contains(piece) {
-        true => (format!(" {piece} "), *score),
-        false => (piece.clone(), *score),
-    };
-    let unknown = tokenizer.token_to_id("<unk>").map(|id| id as usize);
-    let pieces = model.iter().map(hidden).collect();
-    let model = Unigram::from(pieces, unknown, model.byte_fallback())?;
-    tokenizer.with_model(model);
-    Ok(())
-}
+/// So many characters of a text are in a message.
+const QUOTED: usize = 60;
 
 /// How many sentinels T5 has.
 const SENTINELS: usize = 100;
@@ -222,10 +210,5 @@ fn sentinel_name(k: usize) -> String {
 
 /// A tokenizer's file. An error if it is far too large to be one.
 fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
-    Ok(files::read_at_most(path, MOST_BYTES)?)
-}
-
-/// What the tokenizers crate gives; `None` if it panics (and says so), which files whose parts contradict each other may lead to.
-fn caught<R>(f: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(f)).ok()
+    Ok(files::read_at_most(path, json::MOST_BYTES)?)
 }

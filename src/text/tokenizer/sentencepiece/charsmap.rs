@@ -15,7 +15,7 @@ use super::SentencePieceError;
 /// - In a unit that is a value, bit 31 is set (so that no byte equals its label) and bits 0 to 30 are the value: where
 ///   in the block of strings, each ended by a NUL, the replacement begins.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Charsmap {
+pub(in crate::text::tokenizer) struct Charsmap {
     units: Vec<u32>,
     replacements: String,
 }
@@ -100,6 +100,25 @@ impl Charsmap {
         let (length, start) = found?;
         Some((length, self.replacements[start..].split('\0').next().unwrap_or_default()))
     }
+
+    /// What is next in a text, as its length in bytes, and what becomes of it: what the longest rule takes, or else the next
+    /// character, as it is. Nothing of no text.
+    pub fn first<'a>(&'a self, text: &'a str) -> (usize, &'a str) {
+        let length = text.chars().next().map_or(0, char::len_utf8);
+        self.longest(text).unwrap_or((length, &text[..length]))
+    }
+
+    /// A text, with all rules applied from its start to its end.
+    pub fn replaced(&self, text: &str) -> String {
+        let mut replaced = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (length, part) = self.first(rest);
+            replaced.push_str(part);
+            rest = &rest[length..];
+        }
+        replaced
+    }
 }
 
 #[cfg(test)]
@@ -138,6 +157,8 @@ mod tests {
             assert_eq!(map.longest(text), None, "{text:?}");
         }
         assert_eq!(Charsmap::parse(b"").unwrap().longest("a"), None);
+        assert_eq!(map.replaced("abacab\u{301}"), "éc\u{301}");
+        assert_eq!((map.replaced(""), map.first("")), (String::new(), (0, "")));
     }
 
     #[test]

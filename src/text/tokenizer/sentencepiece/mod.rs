@@ -8,7 +8,9 @@ mod charsmap;
 mod protobuf;
 mod unigram;
 
-use charsmap::Charsmap;
+pub(super) use charsmap::Charsmap;
+pub(super) use protobuf::{MOST_BYTES as LONGEST_PIECE, MOST_PIECES, MOST_SCORE};
+
 use protobuf::{Kind, Model};
 use thiserror::Error;
 use unigram::{Lexicon, Unigram};
@@ -99,11 +101,10 @@ impl SentencePiece {
         }
         let mut after_space = self.remove_extra_whitespaces;
         let mut rest = text;
-        while let Some(char) = rest.chars().next() {
-            let (length, part) = match (self.user_defined.prefixes(rest).last(), self.charsmap.longest(rest)) {
-                (Some((length, _)), _) => (length, &rest[..length]),
-                (None, Some(rule)) => rule,
-                (None, None) => (char.len_utf8(), &rest[..char.len_utf8()]),
+        while !rest.is_empty() {
+            let (length, part) = match self.user_defined.prefixes(rest).last() {
+                Some((length, _)) => (length, &rest[..length]),
+                None => self.charsmap.first(rest),
             };
             rest = &rest[length..];
             let part = if after_space { part.trim_start_matches(' ') } else { part };

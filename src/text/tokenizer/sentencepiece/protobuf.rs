@@ -122,13 +122,13 @@ impl Default for Normalizer<'_> {
 
 /// The longest text of a piece, in bytes: it bounds the time that encoding takes. Models are made with 16 characters at
 /// most, unless they are told otherwise.
-const MOST_BYTES: usize = 1000;
+pub(in crate::text::tokenizer) const MOST_BYTES: usize = 1000;
 
 /// A vocabulary of more pieces is taken for a damaged file: the largest known have a quarter of a million.
-const MOST_PIECES: usize = 1 << 20;
+pub(in crate::text::tokenizer) const MOST_PIECES: usize = 1 << 20;
 
 /// Far from any logarithm of a probability, and sums of a few are finite.
-const MOST_SCORE: f32 = 1e30;
+pub(in crate::text::tokenizer) const MOST_SCORE: f32 = 1e30;
 
 impl<'a> Model<'a> {
     /// Reads a model file. Errors: [`SentencePieceError::Damaged`] and [`SentencePieceError::Piece`].
