@@ -482,3 +482,47 @@ fn e2_guidance_leaves_the_variance() {
     let silent = ClassifierFree { denoiser: &Even(None), weight: 3.0 };
     assert!(silent.predict_with_variance(&x, &[0.5, 0.5], &condition).1.is_none());
 }
+
+// B3  in the first step the divergence, which is not asked for, has no say: of a v with exp(-log variance) beyond f32 the decoder's
+//     price is a number, and so is its slope
+#[test]
+fn b3_the_first_step_does_not_ask_the_divergence() {
+    let (schedule, shape) = (DiscreteSchedule::linear(1000), [1, 1, 1, 2]);
+    let x0 = Tensor::from_f64(shape, &[0.2, -0.4], DType::F32);
+    // log variance about -9.8 - 0.6 * 150
+    let v = Tensor::leaf(Tensor::from_f64(shape, &[0.5, -150.0], DType::F32).into_array());
+    let term = bound_terms(&schedule, &[1], &x0, &x0, &v);
+    let gradient = term.sum_all().backward().get(&v).unwrap().to_f64();
+    assert!(term.item().is_finite() && gradient.iter().all(|slope| slope.is_finite()), "{gradient:?}");
+}
+
+// B3, C1  the bound of such a model is an error that says what is wrong; a variance that is fixed does not ask v
+#[test]
+fn b3_the_bound_of_a_v_that_went_wrong_is_an_error() {
+    let (schedule, keys) =
+        (DiscreteSchedule::linear(100), Images { size: [1, 1, 1], dtype: DType::F64, seeds: &[(1, 0)] });
+    let measure = |v: f64, variance| {
+        let mut go_on = |_| ControlFlow::Continue(());
+        bound((&Even(Some(v)), Target::X0), &0.1, &schedule, variance, (&[7], &keys), &mut go_on)
+    };
+    for (v, what) in [(f64::NAN, "variance"), (f64::INFINITY, "variance"), (-1e6, "bound"), (1e6, "bound")] {
+        let error = measure(v, ReverseVariance::Learned).unwrap_err();
+        assert_eq!(error, SampleError::NotFinite { what, index: 0, of: 100, t: 0.01 });
+        assert!(error.to_string().contains(&format!("the model's {what} is not finite at step 1 of 100")), "{error}");
+        for fixed in [ReverseVariance::Small, ReverseVariance::Large] {
+            assert_eq!(measure(v, fixed).unwrap(), measure(0.5, fixed).unwrap());
+        }
+    }
+}
+
+// B3  a step that is not one of the chain has no variance, whichever is asked for; of a chain of one step the smaller is next to none
+#[test]
+fn a_step_that_is_not_one_of_the_chain_has_no_variance() {
+    let chain = DiscreteSchedule::linear(10);
+    for variance in [ReverseVariance::Small, ReverseVariance::Large] {
+        for i in [0, 11, 15] {
+            assert!(std::panic::catch_unwind(|| variance.of_step(&chain, i)).is_err(), "{variance:?} of step {i}");
+        }
+    }
+    assert_eq!(ReverseVariance::Small.of_step(&DiscreteSchedule::linear(1), 1), f64::MIN_POSITIVE);
+}

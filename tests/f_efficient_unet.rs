@@ -132,13 +132,13 @@ fn f3_the_models_of_the_paper_have_about_the_parameters_it_gives() {
 }
 // ANCHOR_END: f3_the_models_of_the_paper_have_about_the_parameters_it_gives
 
-// ANCHOR: f3_no_reading_of_the_figures_gives_both_counts
+// ANCHOR: f3_no_one_reading_of_the_figures_gives_both_counts
 /// The two super-resolution models have the same channels and blocks. What sets them apart, attention of pixels at one level, is
 /// worth 1 %, or 6 % if it stands behind every block, and not the third that is between 600 and 400 million. So read in one way,
 /// whichever it is, they cannot have both. With a skip connection at every block, and a middle, the first one has its
 /// 600 million; with one a level, as the figures show, the second is near its 400.
 #[test]
-fn f3_no_reading_of_the_figures_gives_both_counts() {
+fn f3_no_one_reading_of_the_figures_gives_both_counts() {
     let [first, second] = ["sr256", "sr1024"].map(blueprint);
     let counts = |skip_per, middle, attention_per, embedding_per| {
         [&first, &second].map(|blueprint| {
@@ -159,7 +159,7 @@ fn f3_no_reading_of_the_figures_gives_both_counts() {
     let [_, second] = counts(Per::Level, false, Per::Level, Per::Level);
     assert!((first / 600.0 - 1.0).abs() < 0.02 && (second / 400.0 - 1.0).abs() < 0.13, "{first} and {second}");
 }
-// ANCHOR_END: f3_no_reading_of_the_figures_gives_both_counts
+// ANCHOR_END: f3_no_one_reading_of_the_figures_gives_both_counts
 
 /// A network of an eighth of the width, heads and tokens included.
 fn eighth(unet: &UNetConfig) -> UNetConfig {

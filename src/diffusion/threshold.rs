@@ -15,7 +15,8 @@ pub enum Threshold {
     /// Per sample, s = the percentile of |x_hat_0| over all its numbers, at least 1; clip to [-s, s] and divide by s.
     /// Imagen section 2.3 and figure A.31.
     Dynamic {
-        /// In (0, 100]; Imagen uses 99.5. (Of 0, which configs may not have, the smallest number is taken.) Between two numbers it is interpolated linearly.
+        /// In (0, 100]; Imagen uses 99.5. (Of 0, which configs may not have, the smallest number is taken.) Between two numbers
+        /// it is interpolated linearly.
         #[serde(default = "usual_percentile")]
         percentile: f64,
         /// The largest s, at least 1: what lies beyond is clipped as by `Static`. None if it is not given, as in Imagen.

@@ -210,7 +210,8 @@ impl Training for Sketch {
     /// Of the prediction alone, if the variance is learned as well: the bound that teaches it is small beside the network.
     fn loss(&self) -> Result<Tensor, TrainError> {
         let output = self.batch.predict(&self.net);
-        let prediction = output.slice(1, 0..self.batch.images.shape()[1]);
+        let channels = self.batch.images.shape()[1];
+        let prediction = if output.shape()[1] > channels { output.slice(1, 0..channels) } else { output };
         Ok(prediction.mse(&self.batch.images))
     }
 

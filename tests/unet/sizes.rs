@@ -3,6 +3,7 @@
 use super::{TEXT_DIM, captions, fresh, images, predict, random, tiny};
 use imagen::array::{Array, DType};
 use imagen::autograd::Tensor;
+use imagen::diffusion::LowRes;
 use imagen::nn::Init;
 use imagen::unet::{Blocks, Condition, Norm, TextConfig, TextPooling, UNet, UNetConfig};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -162,4 +163,12 @@ fn a_caption_without_a_token_is_refused() {
 #[should_panic(expected = "mask does not fit tokens [2, 3, 6]")]
 fn a_mask_of_another_size_is_refused() {
     Condition::new(random(1, [2, 3, 6], DType::F32), Array::from_vec([2, 4], vec![1f32; 8]));
+}
+
+#[test]
+#[should_panic(expected = "each smaller image needs to say how noisy it is")]
+fn one_amount_of_noise_for_two_smaller_images_is_refused() {
+    let (net, _) = fresh(UNetConfig { low_res: true, text: None, ..tiny() }, DType::F32);
+    let condition = Condition::low_res(LowRes { images: images(2, DType::F32), aug: vec![0.2] });
+    predict(&net, &images(2, DType::F32), &[0.5; 2], Some(&condition));
 }
