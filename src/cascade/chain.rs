@@ -128,10 +128,8 @@ impl Cascade {
         for (i, (stage, request)) in self.stages.iter().zip(requests).enumerate() {
             let aug = request.aug.map_or(Ok(()), check_aug);
             let alike = (&request.prompts, request.count) == (&requests[0].prompts, requests[0].count);
-            let checked = request.sampling.check().map_err(|e| e.to_string());
-            let checked = checked.and_then(|()| stage.config().check_sampling(&request.sampling)).and(aug);
-            let checked =
-                checked.and(alike.then_some(()).ok_or_else(|| "other prompts, or another count of images".into()));
+            let alike = alike.then_some(()).ok_or_else(|| "other prompts, or another count of images".to_string());
+            let checked = stage.config().check_sampling(&request.sampling).and(aug).and(alike);
             checked.map_err(|e| ModelError::Config(format!("cascade: stage {}: {e}", i + 1)))?;
         }
         // ANCHOR: sample

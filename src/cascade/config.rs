@@ -135,7 +135,6 @@ impl StageConfig {
             _ => {}
         }
         self.check_sampling(&self.sampling.method)?;
-        self.sampling.method.check().map_err(|e| e.to_string())?;
         if !self.sampling.guidance.is_finite() {
             return Err(format!("sampling.guidance must be a number, not {}", self.sampling.guidance));
         }
@@ -220,6 +219,7 @@ pub(crate) const MOST_PIXELS: usize = 4096;
 impl StageConfig {
     /// An error if this model cannot be sampled so.
     pub(super) fn check_sampling(&self, method: &Sampling) -> Result<(), String> {
+        method.check().map_err(|e| e.to_string())?;
         let (steps, fixed) = (method.steps, !self.diffusion.learns_variance());
         match self.diffusion.build().grid() {
             Some(most) if steps > most => {

@@ -236,7 +236,7 @@ pub fn sample(file: &Path, args: &SampleArgs, device: Device) -> Result {
                 side_by_side(&[std::slice::from_ref(low), &drawn, std::slice::from_ref(whole)].concat(), None)
             }
             None if args.stages => side_by_side(&drawn, None),
-            Some(_) => grid(pictures, Layout::new((pictures.len() as f64).sqrt().ceil() as usize)),
+            Some(_) => grid(pictures, Layout::square(pictures.len())),
             None => sample::sheet(pictures, &requests[0]),
         };
         Ok((sheet, texts(&requests)?))
@@ -351,7 +351,7 @@ pub fn upscale(args: &UpscaleArgs) -> Result {
     let last = drawn.last().map_or(&[][..], Vec::as_slice);
     let sheet = match (args.stages, last) {
         (false, [one]) => one.clone(),
-        (false, _) => grid(last, Layout::new((last.len() as f64).sqrt().ceil() as usize)),
+        (false, _) => grid(last, Layout::square(last.len())),
         (true, _) => side_by_side(&drawn, Some(&from)),
     };
     let mut text = named.texts(&requests)?;

@@ -141,7 +141,7 @@ pub fn check_new(path: &Path, force: bool) -> Result<()> {
 }
 
 /// Writes a file. Without `force`, one that somebody else has made since [`check_new`] is not replaced.
-fn save(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
+pub fn save(path: &Path, bytes: &[u8], force: bool) -> Result<()> {
     if force {
         return Ok(files::write(path, bytes)?);
     }

@@ -182,11 +182,11 @@ fn led(args: &SampleArgs, model: TextToImage, device: Device, request: &mut Requ
 
 /// All images: a square for one prompt, a row for each of several.
 pub(super) fn sheet(pictures: &[Picture], request: &Request) -> Picture {
-    let columns = match request.prompts.len() {
-        1 => (request.count as f64).sqrt().ceil() as usize,
-        _ => request.count,
+    let layout = match request.prompts.len() {
+        1 => Layout::square(request.count),
+        _ => Layout::new(request.count),
     };
-    grid(pictures, Layout::new(columns))
+    grid(pictures, layout)
 }
 
 /// Keeps x_t and x_hat_0 of the wanted steps, one film an image.

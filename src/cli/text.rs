@@ -1,7 +1,7 @@
 //! `imagen text`
 
 use super::bench::peak_mb;
-use super::output::check_new;
+use super::output::{check_new, save};
 use super::{Common, Failure, Result, fail, note, print};
 use clap::Args;
 use imagen::array::Device;
@@ -78,13 +78,13 @@ pub fn run(args: &TextArgs) -> Result {
     check_pictures(args, &encoder, &tokens)?;
     let embeddings = if needs_states(args) { encoder.embed_all(&tokens)? } else { Vec::new() };
     if let Some(path) = &args.out {
-        files::write(path, &tensors(&tokens, &embeddings, encoder.config().pad_token_id)?)?;
+        save(path, &tensors(&tokens, &embeddings, encoder.config().pad_token_id)?, args.force)?;
     }
     if let Some(path) = &args.similarity {
-        files::write(path, similarity(&args.prompts, &embeddings)?.as_bytes())?;
+        save(path, similarity(&args.prompts, &embeddings)?.as_bytes(), args.force)?;
     }
     if let Some(path) = &args.attention {
-        files::write(path, attention(&encoder, &tokens[0])?.as_bytes())?;
+        save(path, attention(&encoder, &tokens[0])?.as_bytes(), args.force)?;
     }
     let timing = args.time.map(|times| timing(&encoder, &tokens, times, loading)).transpose()?;
     let files: Vec<&PathBuf> = [&args.out, &args.attention, &args.similarity].into_iter().flatten().collect();

@@ -20,6 +20,11 @@ impl Layout {
     pub fn new(columns: usize) -> Layout {
         Layout { columns, gap: 4, background: 255, enlarge: 4 }
     }
+
+    /// As [`Layout::new`], for `count` pictures in a square, or nearly so.
+    pub fn square(count: usize) -> Layout {
+        Layout::new((count as f64).sqrt().ceil() as usize)
+    }
 }
 
 /// `pictures` row by row into one picture. Panics if there are none, if their sizes or channels differ, or if

@@ -79,21 +79,29 @@ impl Figures {
     }
 }
 
+// ANCHOR: beside_the_figures
+/// What the network says with a text of three tokens, and how far the figures are from it.
+fn beside_the_figures(config: UNetConfig) -> (Array, f64) {
+    let (net, parameters) = awake(config.clone(), DType::F64);
+    let scaled = config.skip_scale;
+    let of = Reference { config, values: parameters.values() };
+    let x = Tensor::constant(random(1, [2, 1, 8, 12], DType::F64));
+    let tokens = Tensor::constant(random(2, [2, 3, TEXT_DIM], DType::F64));
+    let text = Condition::new(tokens.array().clone(), Array::from_f64([2, 3], &[1.0; 6], DType::F64));
+    let found = predict(&net, &x, &times(2), Some(&text));
+    let expected = Figures { of, scaled }.forward(&x, &times(2), &tokens).into_array();
+    let error = largest_difference(&found, &expected);
+    (found, error)
+}
+// ANCHOR_END: beside_the_figures
+
 // ANCHOR: f3_the_efficient_network_is_the_one_of_the_figures
 /// With each reading of the scaled skip connections.
 #[test]
 fn f3_the_efficient_network_is_the_one_of_the_figures() {
     let mut found_by_reading: Vec<Array> = Vec::new();
     for scaled in [SkipScale::None, SkipScale::Skip, SkipScale::Sum, SkipScale::Shortcut] {
-        let config = UNetConfig { skip_scale: scaled, ..efficient() };
-        let (net, parameters) = awake(config.clone(), DType::F64);
-        let of = Reference { config, values: parameters.values() };
-        let x = Tensor::constant(random(1, [2, 1, 8, 12], DType::F64));
-        let tokens = Tensor::constant(random(2, [2, 3, TEXT_DIM], DType::F64));
-        let text = Condition::new(tokens.array().clone(), Array::from_f64([2, 3], &[1.0; 6], DType::F64));
-        let found = predict(&net, &x, &times(2), Some(&text));
-        let expected = Figures { of, scaled }.forward(&x, &times(2), &tokens).into_array();
-        let error = largest_difference(&found, &expected);
+        let (found, error) = beside_the_figures(UNetConfig { skip_scale: scaled, ..efficient() });
         assert!(error < 1e-12, "{scaled:?}: {error:e}");
         for other in &found_by_reading {
             assert!(largest_difference(&found, other) > 1e-4, "{scaled:?} is another reading");
@@ -107,15 +115,7 @@ fn f3_the_efficient_network_is_the_one_of_the_figures() {
 #[test]
 fn f4_the_network_with_cross_attention_is_the_one_of_the_figures() {
     let [.., crossing] = kinds();
-    let config = UNetConfig { scale_shift: true, ..crossing };
-    let (net, parameters) = awake(config.clone(), DType::F64);
-    let of = Reference { config, values: parameters.values() };
-    let x = Tensor::constant(random(1, [2, 1, 8, 12], DType::F64));
-    let tokens = Tensor::constant(random(2, [2, 3, TEXT_DIM], DType::F64));
-    let text = Condition::new(tokens.array().clone(), Array::from_f64([2, 3], &[1.0; 6], DType::F64));
-    let found = predict(&net, &x, &times(2), Some(&text));
-    let expected = Figures { of, scaled: SkipScale::Skip }.forward(&x, &times(2), &tokens).into_array();
-    let error = largest_difference(&found, &expected);
+    let (_, error) = beside_the_figures(UNetConfig { scale_shift: true, ..crossing });
     assert!(error < 1e-12, "{error:e}");
 }
 
